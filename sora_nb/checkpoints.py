@@ -16,7 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Mapping
 
-from .video import atomic_write
+from .formats import atomic_write
 
 if TYPE_CHECKING:  # torch and safetensors are imported only where they are used
     import torch
