@@ -1,0 +1,50 @@
+# make demo | lab | install | test | readme | stamp      (see CONTRIBUTING.md)
+VENV   ?= .venv
+PYTHON ?= python3
+PROMPT ?= a small red ball rolls behind a blue cube
+OUT    ?= demo.mp4
+BIN    := $(abspath $(VENV))/bin
+PIP    := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: help demo lab install dev test cpu drift readme stamp
+help:
+	@sed -n 1p Makefile
+
+# --- use it ---------------------------------------------------------------------------------------
+demo: install
+	@start=$$(date +%s); $(BIN)/sora-nb generate "$(PROMPT)" --out "$(OUT)" \
+	  && echo "$(abspath $(OUT)) in $$(( $$(date +%s) - start )) s"
+
+lab: install
+	$(BIN)/jupyter lab nbs
+
+install: $(VENV)/.installed
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -e .
+	@touch $@
+
+# --- work on it -----------------------------------------------------------------------------------
+dev: $(VENV)/.installed-dev
+$(VENV)/.installed-dev: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+# what continuous integration runs
+test: dev cpu drift
+	PATH=$(BIN):$$PATH $(BIN)/python -m pytest
+
+cpu: dev
+	@$(BIN)/python tools/check_cpu.py
+
+drift: dev
+	@PATH=$(BIN):$$PATH $(BIN)/python tools/drift.py
+
+readme: dev
+	$(BIN)/python tools/build_readme.py
+
+# after editing user, repo or branch in settings.ini
+stamp: dev
+	$(BIN)/python tools/stamp.py && PATH=$(BIN):$$PATH nbdev-export
