@@ -1,7 +1,5 @@
 "Diffusion: paths, objectives, timestep laws, seeded and hierarchical noise; with broken variants."
 import math
-import sys
-from subprocess import run
 
 import pytest
 import torch
@@ -169,7 +167,8 @@ def check_logit_normal(logit_normal):
     for mean, std in ((0.0, 1.0), (-0.8, 0.8), (1.0, 0.5)):
         t = logit_normal(20000, torch.Generator().manual_seed(3), mean, std)
         z = torch.logit(t.double())
-        assert ((t > 0) & (t < 1)).all() and abs(z.mean() - mean) < 0.03 and abs(z.std() - std) < 0.03
+        assert ((t > 0) & (t < 1)).all()
+        assert abs(z.mean() - mean) < 0.03 and abs(z.std() - std) < 0.03
 
 
 def test_laws():
@@ -338,8 +337,3 @@ def test_exact_denoiser_samples():
         assert abs(right.double().mean() - 0.5) < 0.03
         assert abs(x[right].mean() - 1) < 0.02 and abs(x[~right].mean() + 2) < 0.02
         assert abs(x[right].std() - width) < 0.03
-
-
-def test_imports_alone():
-    code = "import sys, sora_nb.diffusion; assert 'transformers' not in sys.modules"
-    run([sys.executable, "-c", code], check=True)
