@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CheckpointError', 'save_checkpoint', 'checkpoint_folders', 'find_checkpoint', 'read_card', 'check_card',
-           'load_checkpoint', 'load_weights', 'cache_dir']
+           'load_checkpoint', 'locate_checkpoint', 'load_weights', 'cache_dir']
 
 # %% ../nbs/01b_checkpoints.ipynb #2e84d9b9
 import hashlib
@@ -124,7 +124,7 @@ def load_checkpoint(
     """
     from safetensors.torch import load
 
-    path = _locate(name_or_path)
+    path = locate_checkpoint(name_or_path)
     card, data = read_card(path), path.read_bytes()
     check_card(path, card, expect or {})
     if (sha := hashlib.sha256(data).hexdigest()) != card.get("sha256"):
@@ -134,7 +134,7 @@ def load_checkpoint(
     return {k: x.float() if x.is_floating_point() else x for k, x in tensors.items()}, card
 
 
-def _locate(name_or_path: str | os.PathLike) -> Path:
+def locate_checkpoint(name_or_path: str | os.PathLike) -> Path:
     """A path if it looks like one (an ending or a folder), else a name to find."""
     path = _weights_path(name_or_path)
     if str(name_or_path) == path.stem and not path.is_file():
