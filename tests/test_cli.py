@@ -1,0 +1,135 @@
+"""The command line, as a person meets it: from an empty folder, with a tiny random checkpoint."""
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tiny
+from sora_nb.checkpoints import load_checkpoint
+from sora_nb.cli import main
+from sora_nb.video import Video
+
+SORA_NB = Path(sys.executable).with_name("sora-nb")
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    return tiny.build(tmp_path_factory.mktemp("checkpoints"))
+
+
+@pytest.fixture
+def here(folder, tmp_path, monkeypatch):
+    "An empty folder to work in."
+    monkeypatch.setenv("SORA_NB_CHECKPOINTS", str(folder))
+    monkeypatch.setenv("SORA_NB_CACHE", str(tmp_path / "cache"))
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    return work
+
+
+def run(*arguments: str, **settings) -> subprocess.CompletedProcess:
+    return subprocess.run([SORA_NB, *arguments], capture_output=True, text=True, **settings)
+
+
+def test_generate(here):
+    done = run("generate", "a red zebra", "--out", "x.mp4", "--frames", "6", "--height", "50",
+               "--width", "70", "--steps", "2", "--seed", "3", "--guidance-scale", "2")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("x.mp4  6 frames of 50x70, made in ")
+    assert done.stderr == "sora-nb: note: the model never read 'zebra' and cannot draw it\n"
+    video = Video.read("x.mp4")
+    assert video.frames.shape == (6, 50, 70, 3)
+    assert (video.prompt, video.seed) == ("a red zebra", 3)
+    assert [p.name for p in here.iterdir()] == ["x.mp4"]
+
+
+def test_image_is_what_the_facade_makes(here, capsys):
+    from sora_nb import Sora
+
+    assert main(["image", "a red ball", "--out", "x.png", "--steps", "2"]) == 0
+    assert "x.png  1 frame of 64x64" in capsys.readouterr().out
+    made = Sora.from_pretrained().image("a red ball", steps=2)
+    assert (Video.read("x.png").frames == made.frames).all()
+
+
+def test_seconds(here, capsys):
+    assert main(["generate", "", "--seconds", "1", "--steps", "1", "--out", "x.webp"]) == 0
+    assert len(Video.read("x.webp")) == 9
+
+
+# --- mistakes cost one line, and no time ----------------------------------------------------------
+def check_mistake(arguments, complaint, command=(SORA_NB,)):
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True)
+    assert done.returncode == 2, done
+    assert complaint in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert not done.stdout
+
+
+def complain(arguments, capsys) -> str:
+    "The error line of a mistake, in this process."
+    try:
+        code = main(arguments)
+    except SystemExit as leaving:
+        code = leaving.code
+    out, error = capsys.readouterr()
+    assert code == 2 and error.count("\n") == 1 and not out, (code, out, error)
+    return error
+
+
+@pytest.mark.parametrize("arguments, complaint", [
+    ([], "required: COMMAND"),
+    (["paint"], "invalid choice: 'paint'"),
+    (["generate"], "required: prompt"),
+    (["generate", "a", "--frames", "0"], "--frames: '0' is no whole number of at least 1"),
+    (["generate", "a", "--frames", "9", "--seconds", "1"], "not allowed with argument"),
+    (["generate", "a", "--height", "wide"], "--height: 'wide' is no whole number"),
+    (["generate", "a", "--height", "3"], "height must be a whole number of at least 8, got 3"),
+    (["generate", "a", "--width", "9000"], "tokens, more than the 8192 that fit"),
+    (["generate", "a", "--out", "x.avi"], "'x.avi' must end in .mp4, .gif, .png, .webp"),
+    (["generate", "a", "--out", "no/x.mp4"], "there is no folder no"),
+    (["generate", "a", "--checkpoint", "best"], "no checkpoint 'best'; looked in"),
+    (["generate", "a", "--checkpoint", "vae"], "kind = 'vae'"),
+    (["generate", "a", "--guidance-scale", "nan"], "guidance_scale must be a number"),
+    (["generate", "a", "--seed", "-1"], "seed must be a whole number"),
+])
+def test_mistakes(here, capsys, arguments, complaint):
+    assert complaint in complain(arguments, capsys)
+    assert not list(here.iterdir())
+
+
+def test_damaged_checkpoint(here, folder, tmp_path, capsys):
+    for name in ("dit", "vae"):
+        for path in folder.glob(f"{name}.*"):
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    weights = tmp_path / "dit.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert "damaged" in complain(["image", "a", "--checkpoint", str(weights)], capsys)
+
+
+def test_mistake_as_a_person_sees_it(here):
+    mistake = ["generate", "a", "--out", "x.avi"], "must end in"
+    check_mistake(*mistake)
+    for program in ("raise ValueError('must end in')", "print('must end in')"):
+        with pytest.raises(AssertionError):
+            check_mistake(*mistake, command=[sys.executable, "-c", program])
+
+
+# --- light, and it says what is there -------------------------------------------------------------
+def check_help_is_light(command, folder):
+    assert tiny.cpu_seconds(command, folder) <= 0.25 * tiny.torch_seconds()
+
+
+def test_help_is_light(here):
+    check_help_is_light([SORA_NB, "--help"], here)
+    with pytest.raises(AssertionError):
+        check_help_is_light([sys.executable, "-c", "import torch"], here)
+
+
+def test_info(here, folder, capsys):
+    assert main(["info"]) == 0
+    out = capsys.readouterr().out
+    sha = load_checkpoint(folder / "dit")[1]["sha256"][:12]
+    assert f"{folder}: 2 checkpoints" in out and sha in out
+    assert run("--version").stdout.startswith("sora-nb 0.")

@@ -1,0 +1,349 @@
+"""The facade: any size, same seed same video whatever else is made with it, clear errors.
+
+Checks take the thing to check, so that the broken variants below meet the same ones."""
+import math
+import subprocess
+import sys
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import sora_nb
+import tiny
+from sora_nb.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
+from sora_nb.patches import coordinates, patchify
+from sora_nb.sora import CELL, Order, Shape, Sora, batches, frame_count, orders
+
+QUICK = dict(steps=2)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    return tiny.build(tmp_path_factory.mktemp("checkpoints"))
+
+
+@pytest.fixture(scope="session")
+def sora(folder):
+    return Sora.from_pretrained(folder / "dit")
+
+
+def rebuilt(kind, sora):
+    "The same networks in another class."
+    return kind(sora.vae, sora.dit, sora.text_encoder, sora.tokenizer, sora.card)
+
+
+def difference(a, b):
+    "Largest difference in grey levels."
+    assert a.frames.shape == b.frames.shape
+    return np.abs(a.frames.astype(int) - b.frames).max()
+
+
+# --- what comes out is what was asked for ---------------------------------------------------------
+def check_sizes(sora):
+    for frames, height, width in ((25, 48, 80), (1, 96, 96), (7, 50, 70), (2, 17, 8)):
+        video = sora.generate("a red ball", frames=frames, height=height, width=width, **QUICK)
+        assert video.frames.shape == (frames, height, width, 3)
+        rows = 1 + math.ceil((frames - 1) / 4)
+        cells = 2 * math.ceil(height / 16), 2 * math.ceil(width / 16)
+        assert video.latents.shape == (16, rows, *cells)
+        decoded = sora.vae.decode(video.latents[None])[0].detach()
+        shown = decoded[:, :frames, :height, :width]
+        again = video.from_tensor(shown)
+        assert difference(again, video) == 0, "the latents of a video decode to it"
+
+
+class Uncropped(Sora):
+    def _decode(self, tokens, order):
+        shape = order.shape
+        whole = Shape(4 * shape.grid.t - 3, 16 * shape.grid.h, 16 * shape.grid.w)
+        return super()._decode(tokens, Order(order.prompt, whole))
+
+
+def test_sizes(sora):
+    check_sizes(sora)
+    with pytest.raises(AssertionError):
+        check_sizes(rebuilt(Uncropped, sora))
+
+
+def test_origin(sora):
+    video = sora.generate("a red ball", seed=3, **QUICK)
+    assert (video.prompt, video.seed, video.fps) == ("a red ball", 3, 8)
+    assert video.checkpoint == f"dit@{sora.card['sha256'][:12]}"
+    still = sora.image("a red ball", height=48, width=80, **QUICK)
+    assert still.frames.shape == (1, 48, 80, 3)
+
+
+def check_visible_centre(shape_type):
+    for height, width in ((64, 64), (50, 70), (33, 96)):
+        shape = shape_type(5, height, width)
+        left = shape.coordinates()[:, 1:3] - shape.coordinates()[:, 4:] / 2
+        corner = torch.tensor([height, width]) / -2 / shape.unit
+        assert torch.allclose(left.amin(0), corner), "the picture's centre is (0, 0)"
+
+
+class OffCentre(Shape):
+    def coordinates(self):
+        return coordinates(self.grid, fps=self.fps, pixels_per_unit=self.unit, cell=CELL)
+
+
+def test_visible_centre():
+    check_visible_centre(Shape)
+    with pytest.raises(AssertionError):
+        check_visible_centre(OffCentre)
+
+
+def test_lengths():
+    assert frame_count(None, None, 8) == 17
+    assert frame_count(None, 2, 8) == 17 and frame_count(None, 0, 8) == 1
+    assert frame_count(None, 1.5, 10) == 16 and frame_count(9, None, 8) == 9
+
+
+# --- the same seed is the same video --------------------------------------------------------------
+BATCH = dict(seed=[0, 5, 0, 7], height=[64, 50, 96, 64], width=[64, 70, 96, 64],
+             frames=[9, 7, 1, 9])
+PROMPTS = ["a red ball", "a blue cube sits at night", "", "a red ball rolls to the left"]
+
+
+def check_batch_mates(sora):
+    together = sora.generate(PROMPTS, **BATCH, **QUICK)
+    for i, (prompt, video) in enumerate(zip(PROMPTS, together)):
+        alone = sora.generate(prompt, **{k: v[i] for k, v in BATCH.items()}, **QUICK)
+        assert difference(alone, video) <= 1
+        assert (alone.prompt, alone.seed) == (video.prompt, video.seed)
+    first, again = sora.generate(["a red ball"] * 2, frames=9, seed=0, **QUICK)
+    assert difference(first, again) <= 1, "one seed for all: the same noise for all"
+    assert difference(first, together[3]) > 3, "another prompt and seed, another video"
+
+
+class SharedNoise(Sora):
+    "Draws the noise of a pack from one generator."
+    def _steps(self, batch, **settings):
+        generator = torch.Generator().manual_seed(batch[0].seed)
+        tokens = [patchify(torch.randn(16, g.t, 2 * g.h, 2 * g.w, generator=generator))
+                  for g in (order.shape.grid for order in batch)]
+        places = [order.shape.coordinates() for order in batch]
+        return self._denoise([order.prompt for order in batch], tokens, places, shift=1.0,
+                             **settings)
+
+
+class FirstPrompt(Sora):
+    "Every sample of a pack hears the first prompt."
+    def _denoise(self, prompts, *args, **settings):
+        return super()._denoise(prompts[:1] * len(prompts), *args, **settings)
+
+
+class PackShift(Sora):
+    "The noise levels depend on the size of the whole pack."
+    def _denoise(self, prompts, noise, *args, shift, **settings):
+        return super()._denoise(prompts, noise, *args, shift=float(len(noise)), **settings)
+
+
+def test_batch_mates(sora):
+    check_batch_mates(sora)
+    for broken in (SharedNoise, FirstPrompt, PackShift):
+        with pytest.raises(AssertionError):
+            check_batch_mates(rebuilt(broken, sora))
+
+
+def test_batches():
+    wanted = orders(["a"] * 6, frames=[17, 17, 1, 17, 33, 1], height=[64, 48, 64, 80, 64, 96])
+    packs = batches(wanted, budget=160)
+    assert sorted(i for rows in packs for i in rows) == list(range(6))
+    for rows in packs:
+        assert len({wanted[i].shape.shift for i in rows}) == 1
+        assert sum(wanted[i].shape.grid.tokens for i in rows) <= 160
+    assert len(batches(wanted[:2])) == 1, "different sizes share a pack"
+
+
+def check_seeds(sora):
+    a, b, c = (sora.generate("a red ball", frames=5, seed=seed, **QUICK) for seed in (1, 1, 2))
+    assert difference(a, b) == 0 and torch.equal(a.latents, b.latents)
+    assert difference(a, c) > 3
+
+
+class GlobalNoise(Sora):
+    def _denoise(self, prompts, noise, *args, **settings):
+        noise = [torch.randn_like(x) for x in noise]
+        return super()._denoise(prompts, noise, *args, **settings)
+
+
+def test_seeds(sora):
+    check_seeds(sora)
+    with pytest.raises(AssertionError):
+        check_seeds(rebuilt(GlobalNoise, sora))
+
+
+def check_layout(shape_type):
+    small, large = shape_type(5, 64, 64), shape_type(5, 128, 128)
+    a, b = small.noise(16, seed=4), large.noise(16, seed=4)
+    coarse = b.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).sum((3, 5)) / 2  # orthonormal Haar
+    assert torch.allclose(a, coarse, atol=1e-5), "a larger tier keeps the layout of the seed"
+    assert abs(b.std() - 1) < 0.05
+    assert not torch.allclose(a, small.noise(16, seed=5))
+
+
+class FreshNoise(Shape):
+    def noise(self, channels, seed):
+        g = self.grid
+        return torch.randn(channels, g.t, 2 * g.h, 2 * g.w,
+                           generator=torch.Generator().manual_seed(seed))
+
+
+def test_layout():
+    check_layout(Shape)
+    with pytest.raises(AssertionError):
+        check_layout(FreshNoise)
+    for size in (16, 48, 80, 112, 176, 208, 256):
+        assert Shape(1, size, size).noise(16, 0).shape[-1] == size // 8
+
+
+# --- text, guidance, steps ------------------------------------------------------------------------
+def check_empty_prompt(sora):
+    low, high = (sora.generate("", frames=5, guidance_scale=s, **QUICK) for s in (1.0, 8.0))
+    assert difference(low, high) <= 1, "without a prompt there is nothing to insist on"
+    low, high = (sora.generate("a red ball", frames=5, guidance_scale=s, **QUICK)
+                 for s in (1.0, 8.0))
+    assert difference(low, high) > 3
+
+
+class WrongNull(Sora):
+    "The unconditional side hears another text (it is encoded second)."
+    calls = 0
+
+    def encode_text(self, prompts):
+        self.calls += 1
+        return super().encode_text(prompts if self.calls % 2 else ["a cube at night"])
+
+
+def test_empty_prompt(sora):
+    check_empty_prompt(sora)
+    with pytest.raises(AssertionError):
+        check_empty_prompt(rebuilt(WrongNull, sora))
+
+
+def test_trajectory(sora):
+    previews = list(sora.trajectory("a red ball", frames=5, seed=2, steps=3))
+    assert len(previews) == 3
+    assert difference(previews[-1], sora.generate("a red ball", frames=5, seed=2, steps=3)) == 0
+    assert difference(previews[0], previews[-1]) > 3
+
+
+def test_known_tokens_stay(sora):
+    shape = Shape(9, 48, 48)
+    known = patchify(torch.randn(16, 3, 6, 6, generator=torch.Generator().manual_seed(1)))
+    strength = (torch.arange(27) >= 9).float()  # the first latent row is known
+    noise = patchify(shape.noise(16, 0))
+    for step in sora._denoise(["a red ball"], [noise], [shape.coordinates()], known=[known],
+                              strength=[strength], steps=2, guidance_scale=2.0):
+        assert torch.equal(step.tokens[:9], known[:9])
+    assert not torch.equal(step.tokens[9:], noise[9:])
+
+
+def test_notices(sora):
+    with pytest.warns(UserWarning, match="did you mean 'cube'"):
+        sora.generate("a cubes", frames=1, steps=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sora.generate(["a red ball", ""], frames=1, steps=1)
+
+
+# --- errors ---------------------------------------------------------------------------------------
+@pytest.mark.parametrize("settings, complaint", [
+    (dict(frames=0), "frames must be a whole number of at least 1, got 0"),
+    (dict(frames=4.5), "frames must be a whole number of at least 1, got 4.5"),
+    (dict(frames=9, seconds=1), "frames or seconds, not both"),
+    (dict(seconds=-1), "seconds must be a number of at least 0, got -1"),
+    (dict(seconds=float("nan")), "seconds must be a number"),
+    (dict(height=4), "height must be a whole number of at least 8, got 4"),
+    (dict(width="64"), "width must be a whole number of at least 8, got '64'"),
+    (dict(height=4096, width=4096), "327680 tokens, more than the 8192"),
+    (dict(steps=0), "steps must be a whole number of at least 1, got 0"),
+    (dict(guidance_scale=float("inf")), "guidance_scale must be a number of at least 0, got inf"),
+    (dict(seed=-1), "seed must be a whole number of at least 0, got -1"),
+    (dict(fps=0), "fps must be a positive number"),
+    (dict(pixels_per_unit=-3), "pixels_per_unit must be positive, got -3"),
+    (dict(height=[64, 64]), "height is a list of 2 for 1 prompts"),
+])
+def test_errors(sora, settings, complaint):
+    for make in (sora.generate, sora.trajectory):
+        with pytest.raises(ValueError, match=complaint.replace("(", r"\(")):
+            make("a red ball", **settings)
+
+
+def test_prompt_errors(sora):
+    with pytest.raises(TypeError, match="a prompt is a text, got 3"):
+        sora.generate(["a red ball", 3])
+    assert sora.generate([]) == []
+
+
+# --- checkpoints ----------------------------------------------------------------------------------
+def changed(folder, tmp_path, **card):
+    "A copy of the checkpoint with another card."
+    tensors, old = load_checkpoint(folder / "dit")
+    save_checkpoint(tmp_path / "dit", tensors, {**old, **card})
+    vae, old = load_checkpoint(folder / "vae")
+    save_checkpoint(tmp_path / "vae", vae, old)
+    return tmp_path / "dit"
+
+
+def test_by_name(folder, monkeypatch, sora):
+    monkeypatch.setenv("SORA_NB_CHECKPOINTS", str(folder))
+    assert Sora.from_pretrained().checkpoint == sora.checkpoint
+
+
+@pytest.mark.parametrize("card, complaint", [
+    (dict(vae_sha256="0" * 64), "was trained on the latents of a vae with sha256 000000000000"),
+    (dict(world_version=0), "world_version = 0"),
+    (dict(kind="vae"), "kind = 'vae'"),
+])
+def test_mismatch(folder, tmp_path, card, complaint):
+    with pytest.raises(CheckpointError, match=complaint):
+        Sora.from_pretrained(changed(folder, tmp_path, **card))
+
+
+def test_missing_tensor(folder, tmp_path):
+    tensors, card = load_checkpoint(folder / "dit")
+    tensors.pop("dit.out.bias")
+    changed(folder, tmp_path)
+    save_checkpoint(tmp_path / "dit", tensors, card)
+    with pytest.raises(CheckpointError, match=r"dit.safetensors.*out.bias \[64\] is missing"):
+        Sora.from_pretrained(tmp_path / "dit")
+
+
+# --- the package ----------------------------------------------------------------------------------
+def check_light(folder):
+    heavy = "{'torch', 'numpy', 'transformers', 'lightning', 'matplotlib', 'PIL'}"
+    code = f"import sora_nb, sys; assert not {heavy} & {{*sys.modules}}"
+    try:
+        used = tiny.cpu_seconds([sys.executable, "-c", code], folder)
+    except subprocess.CalledProcessError:
+        raise AssertionError("import sora_nb imports something heavy") from None
+    assert used <= 0.5 * tiny.torch_seconds()
+
+
+def test_import_is_light(tmp_path):
+    check_light(tmp_path)
+    package = tmp_path / "sora_nb"  # python -c looks in its own folder first
+    package.mkdir()
+    (package / "__init__.py").write_text("import numpy\n")
+    with pytest.raises(AssertionError):
+        check_light(tmp_path)
+
+
+def test_names():
+    assert set(sora_nb._HOME) <= set(dir(sora_nb)) and "__version__" in dir(sora_nb)
+    for name in sora_nb.__all__:
+        assert getattr(sora_nb, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'Sorra'"):
+        sora_nb.Sorra
+    with pytest.raises(ImportError):
+        from sora_nb import Sorra  # noqa: F401
+
+
+def test_tiny_is_complete(sora):
+    assert asdict(sora.dit.config) == sora.card["config"]
+    assert Path(sora.card["name"]).name == "dit"
