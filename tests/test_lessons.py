@@ -1,0 +1,70 @@
+"""Every lesson runs alone: from the installed wheel, in an empty folder, in a real kernel, in time."""
+import os
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+ROOT = Path(__file__).resolve().parents[1]
+LESSONS = sorted((ROOT / "nbs").glob("*.ipynb"))
+BUDGET = float(os.environ.get("LESSON_SECONDS", 90))  # the worst case; the median is to stay below 45
+
+# runs after the last cell: where did the package, and every module of it, come from?
+ORIGIN = """
+import sys as _sys
+print([m.__file__ for n, m in list(_sys.modules.items())
+       if n.split(".")[0] == "sora_nb" and getattr(m, "__file__", None)])
+"""
+
+
+def run(path: Path, site: Path, folder: Path, seconds: float = BUDGET) -> float:
+    """Run a notebook against the package in site; return its seconds, kernel start included.
+
+    Raises AssertionError if it fails, is too slow, or imported sora_nb from anywhere else.
+    """
+    nb = nbformat.read(path, as_version=4)
+    nb.cells.append(nbformat.v4.new_code_cell("import sora_nb\n" + ORIGIN))
+    env = dict(os.environ, PYTHONPATH=str(site), PYTHONSAFEPATH="1", OMP_NUM_THREADS="2")
+    env.pop("MPLBACKEND", None)  # else figures never appear in the kernel
+    env.pop("SORA_NB_CHECKPOINTS", None)
+    client = NotebookClient(nb, timeout=int(4 * seconds), kernel_name="python3",
+                            resources=dict(metadata=dict(path=str(folder))))
+    start = time.monotonic()
+    try:
+        client.execute(env=env)
+    except CellExecutionError as error:
+        raise AssertionError(f"{path.name}: {error}") from None
+    used = time.monotonic() - start
+    origins = eval("".join(o.text for o in nb.cells[-1].outputs if o.get("name") == "stdout"))
+    assert origins and all(Path(o).is_relative_to(site) for o in origins), origins
+    assert used <= seconds, f"{path.name}: {used:.0f} s, the budget is {seconds:.0f} s"
+    return used
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_lesson(path, wheel_path, tmp_path, capsys):
+    used = run(path, wheel_path, tmp_path)
+    with capsys.disabled():
+        print(f"  {path.stem} {used:.1f} s", end="", flush=True)
+
+
+def lesson(folder: Path, *sources: str) -> Path:
+    """A small notebook file."""
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(s) for s in sources])
+    path = folder / "broken.ipynb"
+    nbformat.write(nb, path)
+    return path
+
+
+@pytest.mark.parametrize("source, complaint", [
+    ("assert 1 + 1 == 3", "AssertionError"),
+    ("import time; time.sleep(3)", "the budget is 2 s"),
+    ("import sys; sys.path.insert(0, {repo!r})", "sora_nb"),
+])
+def test_broken_lessons_are_rejected(source, complaint, wheel_path, tmp_path):
+    path = lesson(tmp_path, source.format(repo=str(ROOT)))
+    with pytest.raises(AssertionError, match=complaint):
+        run(path, wheel_path, tmp_path, seconds=2 if "sleep" in source else BUDGET)
