@@ -277,6 +277,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'sora_nb.probes.parsers.read_thing': ('parsers.html#read_thing', 'sora_nb/probes/parsers.py'),
                                         'sora_nb.probes.parsers.relations': ('parsers.html#relations', 'sora_nb/probes/parsers.py'),
                                         'sora_nb.probes.parsers.repeats': ('parsers.html#repeats', 'sora_nb/probes/parsers.py'),
+                                        'sora_nb.probes.parsers.seen_well': ('parsers.html#seen_well', 'sora_nb/probes/parsers.py'),
                                         'sora_nb.probes.parsers.shape_net': ('parsers.html#shape_net', 'sora_nb/probes/parsers.py')},
             'sora_nb.probes.pixels': { 'sora_nb.probes.pixels.Footage': ('pixels.html#footage', 'sora_nb/probes/pixels.py'),
                                        'sora_nb.probes.pixels.Footage.gray': ('pixels.html#footage.gray', 'sora_nb/probes/pixels.py'),

@@ -197,7 +197,7 @@ def read_frames(path: str | os.PathLike) -> tuple[np.ndarray, float, dict[str, A
     reader = _read_picture if path.suffix.lower() in (*PICTURES, ".jpg", ".jpeg") else _read_film
     try:
         frames, fps, note = reader(path)
-    except (OSError, ValueError, SyntaxError) as error:  # Pillow calls a broken PNG a SyntaxError
+    except Exception as error:  # decoders raise SyntaxError, LookupError, struct.error, ...
         raise ValueError(f"{path}: cannot be read as a video ({error}); "
                          "is the file complete?") from error
     if note and len(frames) != note["frames"]:
