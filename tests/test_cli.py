@@ -59,6 +59,27 @@ def test_seconds(here, capsys):
     assert len(Video.read("x.webp")) == 9
 
 
+def test_from_clips_to_a_trained_model(here, folder, tmp_path, capsys):
+    assert main(["encode", "12", "--out", "latents"]) == 0
+    for name in ("vae.json", "vae.safetensors"):
+        (here / name).write_bytes((folder / name).read_bytes())
+    train = ["train", "dit", "--size", "nano", "--data", "latents", "--out", "dit.safetensors"]
+    assert main([*train, "--steps", "1"]) == 0
+    card = load_checkpoint(here / "dit.safetensors")[1]
+    assert card["steps"] == 1 and card["command"].startswith("sora-nb train dit --size nano")
+    assert main([*train, "--steps", "2"]) == 0, "the run goes on"
+    assert load_checkpoint(here / "dit.safetensors")[1]["steps"] == 2
+    assert main(["image", "a red ball", "--checkpoint", "dit.safetensors", "--steps", "1"]) == 0
+    assert "image.png  1 frame of 64x64" in capsys.readouterr().out
+
+
+def test_train_vae(here, capsys):
+    assert main(["train", "vae", "--size", "nano", "--steps", "1", "--evaluate", "2",
+                 "--out", "vae.safetensors"]) == 0
+    card = load_checkpoint(here / "vae.safetensors")[1]
+    assert card["kind"] == "vae" and card["scores"]["n"] == 2
+
+
 # --- mistakes cost one line, and no time ----------------------------------------------------------
 def check_mistake(arguments, complaint, command=(SORA_NB,)):
     done = subprocess.run([*command, *arguments], capture_output=True, text=True)
@@ -91,6 +112,11 @@ def complain(arguments, capsys) -> str:
     (["generate", "a", "--out", "no/x.mp4"], "there is no folder no"),
     (["generate", "a", "--checkpoint", "best"], "no checkpoint 'best'; looked in"),
     (["generate", "a", "--checkpoint", "vae"], "kind = 'vae'"),
+    (["train", "vae"], "a training needs a budget"),
+    (["train", "gan"], "invalid choice: 'gan'"),
+    (["train", "dit", "--steps", "1", "--data", "no"], "no holds no index.jsonl"),
+    (["encode", "0"], "'0' is no whole number of at least 1"),
+    (["encode", "5", "--split", "test"], "invalid choice: 'test'"),
     (["generate", "a", "--guidance-scale", "nan"], "guidance_scale must be a number"),
     (["generate", "a", "--seed", "-1"], "seed must be a whole number"),
 ])
