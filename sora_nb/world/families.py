@@ -13,10 +13,10 @@ from .staging import (FOCAL, FPS, MIN_PIXELS, Body, arrange, between, opening_vi
                                    pick, tier_of)
 
 # %% auto #0
-__all__ = ['SPLITS', 'SPEEDS', 'ODD_SPEEDS', 'ODD_SIZES', 'DIRECTIONS', 'MOTION_NAMES', 'HELD_OUT', 'COUNTS', 'MOVES',
-           'VIDEO_SIZES', 'IMAGE_SIZES', 'FRAMES', 'FAMILY_SIZES', 'FAMILY_FRAMES', 'MIXTURE', 'Family', 'FAMILIES',
-           'held_out', 'look', 'bulk', 'whole', 'slide', 'bounce', 'swing', 'movement', 'setting', 'cast_of', 'stage',
-           'attributes', 'image', 'periodic', 'keeps', 'camera', 'draw']
+__all__ = ['SPLITS', 'SPEEDS', 'ODD_SPEEDS', 'ODD_SIZES', 'DIRECTIONS', 'MOTION_NAMES', 'HELD_OUT', 'COUNTS', 'Rng', 'Size',
+           'Family', 'MOVES', 'VIDEO_SIZES', 'IMAGE_SIZES', 'FRAMES', 'FAMILY_SIZES', 'FAMILY_FRAMES', 'MIXTURE',
+           'FAMILIES', 'held_out', 'look', 'bulk', 'whole', 'slide', 'bounce', 'swing', 'movement', 'setting',
+           'cast_of', 'stage', 'attributes', 'image', 'periodic', 'keeps', 'camera', 'draw']
 
 # %% ../../nbs/02c_families.ipynb #da066436
 SPLITS = ("train", "iid", "combo", "ood")
@@ -141,21 +141,23 @@ def stage(rng: np.random.Generator, size: tuple[int, int], frames: int, split: s
                      f"{frames} frames; use a larger picture or a shorter clip")
 
 # %% ../../nbs/02c_families.ipynb #3f8e3c62
+Rng, Size = np.random.Generator, tuple[int, int]
+Family = Callable[[Rng, Size, int, str], Scene]
 MOVES = {"still": 0.22, "slides left": 0.18, "slides right": 0.18, "slides away": 0.12,
          "slides closer": 0.12, "bounces": 0.18}
 
 
-def attributes(rng, size, frames, split) -> Scene:
+def attributes(rng: Rng, size: Size, frames: int, split: str) -> Scene:
     "1-3 objects before a static camera; at most one of them moves."
     return stage(rng, size, frames, split, MOVES).replace(family="attributes")
 
 
-def image(rng, size, frames, split) -> Scene:
+def image(rng: Rng, size: Size, frames: int, split: str) -> Scene:
     "One picture of 1-3 objects, whatever `frames` says."
     return stage(rng, size, 1, split, {"still": 1}).replace(family="image")
 
 
-def periodic(rng, size, frames, split) -> Scene:
+def periodic(rng: Rng, size: Size, frames: int, split: str) -> Scene:
     "A ring: everything repeats after `frames` frames, and the clip is exactly one round."
     return stage(rng, size, frames, split, {"bounces": 1, "sways": 1, "circles": 1},
                  {1: 0.5, 2: 0.35, 3: 0.15}, ring=True).replace(family="periodic")
@@ -172,7 +174,7 @@ def keeps(scene: Scene, k: int = 0) -> bool:
                 and abs(right) < half * scene.size[1] and abs(up) < half * scene.size[0])
 
 
-def camera(rng, size, frames, split) -> Scene:
+def camera(rng: Rng, size: Size, frames: int, split: str) -> Scene:
     "1-3 still objects; the camera travels. The first object is still in view at the end."
     moves = [m for m in CAMERA_MOTIONS if m != "static"]
     for _ in range(1000):
@@ -191,7 +193,6 @@ FAMILY_SIZES = dict(image=IMAGE_SIZES)                  # where a family differs
 FAMILY_FRAMES = dict(image={1: 1.0}, periodic={16: 0.8, 32: 0.2})
 MIXTURE = dict(attributes=0.50, camera=0.25, image=0.15, periodic=0.10)
 
-Family = Callable[[np.random.Generator, tuple[int, int], int, str], Scene]
 FAMILIES: dict[str, Family] = dict(attributes=attributes, camera=camera, image=image,
                                    periodic=periodic)
 

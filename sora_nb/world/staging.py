@@ -5,6 +5,7 @@
 # %% ../../nbs/02bb_staging.ipynb #a9a51654
 from __future__ import annotations
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 import numpy as np
@@ -28,9 +29,9 @@ IN_VIEW = 0.8                           # share of the clip during which a mover
 CLEARANCE = 0.06                        # world units between two objects that pass each other
 
 # %% ../../nbs/02bb_staging.ipynb #6d17854e
-def pick(rng: np.random.Generator, options):
-    "One of `options`, all equally likely; keys weigh by their value when it is a dict."
-    if not isinstance(options, dict):
+def pick(rng: np.random.Generator, options: Sequence | Mapping):
+    "One of a sequence, all equally likely, or a key of a mapping, as likely as its value says."
+    if not isinstance(options, Mapping):
         return options[int(rng.random() * len(options))]
     r = rng.random() * sum(options.values())
     for option, weight in options.items():
@@ -123,7 +124,7 @@ def depth_range(view: OpeningView, body: Body) -> tuple[float, float]:
               view.along(-view.half_v, s) - IN_VIEW * dy,           # the centre stays above it
               view.at_depth(NEAREST, s))
     farthest = 2 * s * FOCAL * min(view.scale, 32.0) / MIN_PIXELS   # where it is 8 pixels wide
-    return low, view.at_depth(farthest, s) - max(dy, 0.0)
+    return low, view.at_depth(farthest, s) - max(dy, 0.0) - body.reach
 
 
 def spot(rng: np.random.Generator, view: OpeningView, body: Body) -> tuple[float, float] | None:
