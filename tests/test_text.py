@@ -240,7 +240,10 @@ def test_notices():
         return []
 
     def no_advice(prompt, words, kinds):
-        return [text.Notice(n.word, "unknown") for n in notices(prompt, words)]
+        return [text.Notice(n.word, n.message[:30]) for n in notices(prompt, words, {})]
+
+    assert "red" in notices("a dragon", lexicon(CORPUS))[0].message  # colours that are known
+    assert "purple" not in notices("a dragon", lexicon(CORPUS))[0].message
 
     for broken in (case_sensitive, silent, no_advice):
         with pytest.raises(AssertionError):
