@@ -56,7 +56,7 @@ def ssim(a: Tensor, b: Tensor, window: int = 7) -> Tensor:
 
 # %% ../nbs/03_measures.ipynb #39801acb
 def fold(x: Tensor, size: tuple[int, int, int]) -> Tensor:
-    """Space-to-channel: [B, c, t*pt, h*ph, w*pw] -> [B, pt*ph*pw*c, t, h, w]. Moves, never mixes."""
+    """Space-to-channel: [B, c, t*pt, h*ph, w*pw] -> [B, pt*ph*pw*c, t, h, w], mixing nothing."""
     pt, ph, pw = size
     return rearrange(x, "b c (t pt) (h ph) (w pw) -> b (pt ph pw c) t h w", pt=pt, ph=ph, pw=pw)
 

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sora_nb import vae as module
+from sora_nb.causal import CausalConv, ChannelNorm, edge_pad, front_pad
 from sora_nb.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from sora_nb.measures import fold, haar, haar_loss, object_psnr, psnr, ssim, unfold, unhaar
-from sora_nb.vae import (CausalConv, ChannelNorm, LossWeights, VAEConfig, VideoVAE, front_pad,
-                         kl_divergence, lookback, scale_loss, vae_loss)
+from sora_nb.vae import (LossWeights, VAEConfig, VideoVAE, kl_divergence, lookback, scale_loss,
+                         vae_loss)
 
 TOLERANCE = 1e-5
 
@@ -74,8 +74,9 @@ class LateStill(VideoVAE):
     """Pads at the end instead of the front: groups begin at 4k, latent 0 is no still."""
 
     def posterior(self, x):
-        x = module.edge_pad(x)
-        return self.encoder(torch.cat([x, x[:, :, -1:].expand(-1, -1, 3, -1, -1)], 2))[0], self.logvar
+        x = edge_pad(x)
+        x = torch.cat([x, x[:, :, -1:].expand(-1, -1, 3, -1, -1)], 2)
+        return self.encoder(x)[0], self.logvar
 
 
 class LosesFrames(VideoVAE):
@@ -190,7 +191,8 @@ def test_groups_end_at_multiples_of_four():
 def test_decode_crops_inside_the_last_cell_only():
     vae, z = make(), torch.zeros(1, 8, 2, 2, 2)
     assert vae.decode(z, frames=2, size=(9, 16)).shape == (1, 3, 2, 9, 16)
-    for bad in (dict(frames=0), dict(frames=1), dict(frames=6), dict(size=(8, 16)), dict(size=(16, 17))):
+    for bad in (dict(frames=0), dict(frames=1), dict(frames=6), dict(size=(8, 16)),
+                dict(size=(16, 17))):
         with pytest.raises(ValueError, match="does not belong"):
             vae.decode(z, **bad)
 
@@ -324,7 +326,7 @@ def test_fresh_network_is_linear():
 def test_sizes_grow_and_small_fits_the_laptop():
     counts = [sum(p.numel() for p in VideoVAE(VAEConfig.size(s)).parameters())
               for s in ("nano", "tiny", "small", "base")]
-    assert counts == sorted(counts) and 3e6 < counts[2] < 5.2e6
+    assert counts == sorted(counts) and 3e6 < counts[2] < 5e6
 
 
 def test_config_refuses_what_does_not_divide():
@@ -352,7 +354,8 @@ def test_haar():
 def check_bands(forward):
     """Band bits: 4 differences in time, 2 in rows, 1 in columns."""
     for axis, bit in ((2, 4), (3, 2), (4, 1)):
-        ramp = torch.arange(4.0).view([-1 if i == axis else 1 for i in range(5)]).expand(1, 1, 4, 4, 4)
+        ramp = torch.arange(4.0).view([-1 if i == axis else 1 for i in range(5)])
+        ramp = ramp.expand(1, 1, 4, 4, 4)
         live = forward(ramp).unflatten(1, (8, 1)).abs().amax((0, 2, 3, 4, 5)) > 1e-5
         assert live.nonzero().flatten().tolist() == [0, bit]
 
@@ -423,7 +426,7 @@ ALWAYS = LossWeights(scale_share=1.0)
 
 
 def check_loss(loss):
-    """A number with named parts that add up; explicit randomness; a gradient for every parameter."""
+    """Named parts that add up; explicit randomness; a gradient for every parameter."""
     vae, x = make(), pixels(2, 3, 5, 16, 16)
     torch.manual_seed(1)
     value, parts = loss(vae, x, generator=seeded(), terms=ALWAYS)
@@ -496,7 +499,7 @@ def test_scale_loss_is_zero_for_a_network_that_commutes_with_scaling():
             return F.avg_pool3d(front_pad(x), (4, 8, 8)), self.logvar
 
         def decode(self, z, frames=None, size=None):
-            return z.repeat_interleave(4, 2)[:, :, 3:].repeat_interleave(8, 3).repeat_interleave(8, 4)
+            return F.interpolate(z, scale_factor=(4, 8, 8))[:, :, 3:]
     vae = Pool(VAEConfig(latent=3, encoder=(48, 64), decoder=(64, 64)))
     flat = pixels(1, 3, 1, 1, 1).expand(1, 3, 5, 32, 32)
     assert scale_loss(vae, flat, vae.posterior(flat)[0]) < 1e-6
@@ -542,7 +545,8 @@ def test_files_that_do_not_fit(tmp_path):
     vae = make()
     tensors, card = load_checkpoint(vae.save(tmp_path / "mine", {}))
     with pytest.raises(CheckpointError, match="kind"):
-        VideoVAE.from_pretrained(save_checkpoint(tmp_path / "dit", tensors, {**card, "kind": "dit"}))
+        other = {**card, "kind": "dit"}
+        VideoVAE.from_pretrained(save_checkpoint(tmp_path / "dit", tensors, other))
     tensors["logvarr"] = tensors.pop("logvar")
     with pytest.raises(CheckpointError, match="logvarr"):
         VideoVAE.from_pretrained(save_checkpoint(tmp_path / "bad", tensors, card))
