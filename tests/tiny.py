@@ -1,8 +1,4 @@
 "A complete checkpoint of nano size with random weights: everything works, nothing is learned."
-import functools
-import resource
-import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -44,20 +40,3 @@ def build(folder: Path) -> Path:
         kind="dit", config=asdict(dit.config), text=asdict(text.config), words=WORDS,
         tokenizer=tokenizer.to_json(), vae_sha256=read_card(vae_file)["sha256"], **VERSIONS))
     return folder
-
-
-def cpu_seconds(command: list[str], folder: Path | None = None) -> float:
-    "CPU time of a process, which must succeed: a busy machine changes it less than wall time."
-    def used() -> float:
-        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return usage.ru_utime + usage.ru_stime
-
-    before = used()
-    subprocess.run(command, check=True, cwd=folder, capture_output=True)
-    return used() - before
-
-
-@functools.cache
-def torch_seconds() -> float:
-    "CPU time of `import torch`, the measure of what is light."
-    return cpu_seconds([sys.executable, "-c", "import torch"])
