@@ -185,6 +185,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'sora_nb.latents.WorldItems.__getitem__': ('latents.html#worlditems.__getitem__', 'sora_nb/latents.py'),
                                  'sora_nb.latents.WorldItems.__init__': ('latents.html#worlditems.__init__', 'sora_nb/latents.py'),
                                  'sora_nb.latents.WorldItems.__len__': ('latents.html#worlditems.__len__', 'sora_nb/latents.py'),
+                                 'sora_nb.latents._rows_of': ('latents.html#_rows_of', 'sora_nb/latents.py'),
                                  'sora_nb.latents._shape_name': ('latents.html#_shape_name', 'sora_nb/latents.py'),
                                  'sora_nb.latents.encode_item': ('latents.html#encode_item', 'sora_nb/latents.py'),
                                  'sora_nb.latents.encode_items': ('latents.html#encode_items', 'sora_nb/latents.py'),

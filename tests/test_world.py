@@ -210,9 +210,9 @@ def check_relations(facts_of):
         for f in facts_of(clip.scene):
             if f.kind != "relation":
                 continue
-            (col_a, z_a), (col_b, z_b) = ((np.nonzero(clip.truth.ids[0] == k + 1)[1].mean(),
-                                           np.median(clip.truth.depth[0][clip.truth.ids[0] == k + 1]))
-                                          for k in (f.subject, f.other))
+            masks = [clip.truth.ids[0] == k + 1 for k in (f.subject, f.other)]
+            col_a, col_b = (np.nonzero(mask)[1].mean() for mask in masks)
+            z_a, z_b = (np.median(clip.truth.depth[0][mask]) for mask in masks)
             seen += 1
             assert {"left of": col_a < col_b, "right of": col_a > col_b, "behind": z_a > z_b,
                     "in front of": z_a < z_b}[f.value], (i, f)
@@ -343,7 +343,8 @@ def check_english(write):
         for style in STYLES:
             text = write(facts, style, rng).text
             assert text == text.lower().strip() and "  " not in text and text[-1].isalpha()
-            assert not re.search(r"\ba [aeio]|\ban [^aeiou]|\bthe a\b|\ba a\b|[,;.] ?[,;.]", text), text
+            slips = r"\ba [aeio]|\ban [^aeiou]|\bthe a\b|\ba a\b|[,;.] ?[,;.]"
+            assert not re.search(slips, text), text
 
 
 def boastful(facts, style, rng):

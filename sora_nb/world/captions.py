@@ -345,7 +345,8 @@ def _tell_light(voice):
 def _tell_ground(voice):
     noun = pick(voice.rng, ("ground", "floor"))
     pattern, tone = voice.say(voice.fact("pattern")), voice.say(voice.fact("tone"))
-    return pick(voice.rng, (f"the ground is {pattern} and {tone}", f"the {noun} is {tone} and {pattern}",
+    return pick(voice.rng, (f"the ground is {pattern} and {tone}",
+                            f"the {noun} is {tone} and {pattern}",
                             f"the {tone} {noun} is {pattern}"))
 
 
