@@ -183,6 +183,8 @@ def _read_picture(path: Path) -> tuple[np.ndarray, float, dict]:
             frames.append(np.asarray(frame.convert("RGB")))
             seconds.append(frame.info.get("duration", 0) / 1000)
     note = _parse_comment(info.get("sora_nb") or info.get("comment") or info.get("xmp"))
+    if note and sum(seconds) and abs(sum(seconds) - note["frames"] / note["fps"]) > 0.02:
+        raise ValueError(f"it ends after {sum(seconds):.2f} seconds")  # Pillow forgives a cut GIF
     return *even_clock(np.stack(frames), seconds, note), note
 
 # %% ../nbs/01_formats.ipynb #72322917
