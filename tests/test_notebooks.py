@@ -3,6 +3,7 @@ import copy
 import json
 
 import build_readme
+import drift
 import hygiene
 import pytest
 import stamp
@@ -86,3 +87,10 @@ def test_readme_hides_stamps_and_mends_links(tmp_path):
     assert "```python\nball\n```" in text and stamp.SETUP not in text and "#|" not in text
     (name,) = files
     assert f"({name})" in text and "Video(1x1x1)" not in text
+
+
+def test_drift_is_found():
+    before = {"sora_nb/vae.py": b"1", "README.md": b"x"}
+    assert drift.changed(before, dict(before)) == []
+    after = {"sora_nb/vae.py": b"2", "sora_nb/dit.py": b""}
+    assert drift.changed(before, after) == ["README.md", "sora_nb/dit.py", "sora_nb/vae.py"]
