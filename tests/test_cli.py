@@ -114,7 +114,7 @@ def complain(arguments, capsys) -> str:
     (["generate", "a", "--checkpoint", "vae"], "kind = 'vae'"),
     (["train", "vae"], "a training needs a budget"),
     (["train", "gan"], "invalid choice: 'gan'"),
-    (["train", "dit", "--steps", "1", "--data", "no"], "no holds no index.jsonl"),
+    (["train", "dit", "--steps", "1", "--data", "no"], "no holds no"),
     (["encode", "0"], "'0' is no whole number of at least 1"),
     (["encode", "5", "--split", "test"], "invalid choice: 'test'"),
     (["generate", "a", "--guidance-scale", "nan"], "guidance_scale must be a number"),
