@@ -88,6 +88,7 @@ def run_setup(source, monkeypatch, installed):
 
 
 def check_setup(calls):
+    assert len(calls) == 2
     (_, _, _, _, *first), (_, _, _, _, *second) = calls
     assert second == ["--no-deps", "git+https://github.com/ada/course@spring"]  # no bare name
     wanted = {re.split(r"\W", r)[0]: r for r in first}

@@ -10,6 +10,7 @@ import configparser
 import json
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,17 +39,21 @@ def setup_cell(s) -> str:
              if re.split(r"\W", r)[0] not in NOT_ON_COLAB | NEVER_MOVED]
     source = f"git+https://github.com/{s['user']}/{s['repo']}@{s['branch']}"
     return "\n".join(head + [
-        "    import subprocess, sys",
+        "    import importlib, subprocess, sys",
         "    from importlib.metadata import distributions",
         "    from packaging.requirements import Requirement",
         "",
         '    have = {d.name.lower().replace("-", "_"): d.version for d in distributions() if d.name}',
-        f'    needs = map(Requirement, """{" ".join(needs)}""".split())',
-        "    missing = [str(r) for r in needs if have.get(r.name) not in r.specifier]",
+        '    needs = """',
+        textwrap.fill(" ".join(needs), 96, initial_indent="    ", subsequent_indent="    "),
+        '    """',
+        "    missing = [str(r) for r in map(Requirement, needs.split())",
+        "               if have.get(r.name, '0') not in r.specifier]",
         f'    kept = [f"{{name}}=={{have[name]}}" for name in {sorted(NEVER_MOVED)} if name in have]',
         '    pip = [sys.executable, "-m", "pip", "install", "-q"]',
         "    missing and subprocess.check_call([*pip, *missing, *kept])",
-        f'    subprocess.check_call([*pip, "--no-deps", "{source}"])'])
+        f'    subprocess.check_call([*pip, "--no-deps", "{source}"])',
+        "    importlib.invalidate_caches()"])
 
 
 def badge(s, lesson: str) -> str:
