@@ -9,7 +9,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from sora_nb import dit as module
-from sora_nb.dit import DiT, DiTConfig, SelfAttention, dit_flops
+from sora_nb.attention import SelfAttention, group_order
+from sora_nb.dit import DiT, DiTConfig, dit_flops
 from sora_nb.patches import Grid, Segments, coordinates, pack, unpack
 from sora_nb.text import Context
 
@@ -220,8 +221,8 @@ class Leaky(DiT):
 class Unmasked(DiT):
     "Reads the padding of captions."
 
-    def bias(self, mask, *rest):
-        return super().bias(torch.ones_like(mask), *rest)
+    def see(self, mask, *rest):
+        return super().see(torch.ones_like(mask), *rest)
 
 
 class MeanLevel(DiT):
@@ -273,8 +274,8 @@ class OneCache(DiT):
 class Timeless(DiT):
     "Every word is heard at all times."
 
-    def bias(self, mask, times, *rest):
-        return super().bias(mask, None, *rest)
+    def see(self, mask, times, *rest):
+        return super().see(mask, None, *rest)
 
 
 @pytest.mark.parametrize("check, broken", [
@@ -325,8 +326,8 @@ def test_errors_say_what_to_do():
 
 
 def test_contiguous_groups_are_not_moved():
-    assert module.group_order(Segments([3, 3, 2, 5])) is None
-    assert module.group_order(Segments([3, 2, 3])) is not None
+    assert group_order(Segments([3, 3, 2, 5])) is None
+    assert group_order(Segments([3, 2, 3])) is not None
 
 
 def test_gradients_reach_every_parameter():
