@@ -1,4 +1,4 @@
-# make demo | lab | install | test | readme | stamp      (see CONTRIBUTING.md)
+# make demo | lab | install | test | test-all | readme | stamp      (see CONTRIBUTING.md)
 VENV   ?= .venv
 PYTHON ?= python3
 PROMPT ?= a small red ball rolls behind a blue cube
@@ -7,7 +7,7 @@ BIN    := $(abspath $(VENV))/bin
 PIP    := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help demo lab install dev test cpu drift readme stamp
+.PHONY: help demo lab install dev test test-all cpu drift readme stamp
 help:
 	@sed -n 1p Makefile
 
@@ -35,6 +35,10 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt
 # what continuous integration runs
 test: dev cpu drift
 	PATH=$(BIN):$$PATH $(BIN)/python -m pytest
+
+# and the slow rest: every lesson must notice when one of its cells is broken
+test-all: test
+	PATH=$(BIN):$$PATH $(BIN)/python -m pytest -m slow
 
 cpu: dev
 	@$(BIN)/python tools/check_cpu.py
