@@ -38,7 +38,8 @@ def test_generate(here):
                "--width", "70", "--steps", "2", "--seed", "3", "--guidance-scale", "2")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("x.mp4  6 frames of 50x70, made in ")
-    assert done.stderr == "sora-nb: note: the model never read 'zebra' and cannot draw it\n"
+    assert done.stderr.startswith("sora-nb: note: the model never read 'zebra'")
+    assert done.stderr.count("\n") == 1
     video = Video.read("x.mp4")
     assert video.frames.shape == (6, 50, 70, 3)
     assert (video.prompt, video.seed) == ("a red zebra", 3)
@@ -117,6 +118,8 @@ def complain(arguments, capsys) -> str:
     (["train", "dit", "--steps", "1", "--data", "no"], "no holds no"),
     (["encode", "0"], "'0' is no whole number of at least 1"),
     (["encode", "5", "--split", "test"], "invalid choice: 'test'"),
+    (["evaluate", "speed"], "invalid choice: 'speed'"),
+    (["evaluate", "vae", "--checkpoint", "best"], "no checkpoint 'best'"),
     (["generate", "a", "--guidance-scale", "nan"], "guidance_scale must be a number"),
     (["generate", "a", "--seed", "-1"], "seed must be a whole number"),
 ])
