@@ -183,6 +183,13 @@ class Sample(NamedTuple):
     record: dict  # family, fps, pixels_per_unit, still and period in seconds, captions
 
 
+def _rows_of(path: Path) -> np.ndarray:
+    "The whole rows `[n,c,t,h,w]` of a file of latents, mapped into memory."
+    shape = [int(n) for n in path.stem.split("x")]
+    n = path.stat().st_size // (2 * int(np.prod(shape)))
+    return np.memmap(path, np.float16, "r", shape=(n, *shape)) if n else np.empty((0, *shape))
+
+
 class LatentDataset(Dataset):
     """A latent cache to read: `[i]` -> `Sample`. Files are mapped, not read.
 
@@ -195,8 +202,7 @@ class LatentDataset(Dataset):
         self.card = json.loads((folder / "card.json").read_text())
         self.records = [json.loads(line) for line in open(folder / "index.jsonl", "rb")
                         if line.endswith(b"\n")]
-        self._files = {p.stem: np.memmap(p, np.float16, "r").reshape(
-            -1, *map(int, p.stem.split("x"))) for p in folder.glob("*.f16") if p.stat().st_size}
+        self._files = {p.stem: _rows_of(p) for p in folder.glob("*.f16")}
         rows = [int(r["rows"]["clip"][0].split("x")[1]) for r in self.records]
         self.images = [i for i, t in enumerate(rows) if t == 1]
         self.videos = [i for i, t in enumerate(rows) if t > 1]

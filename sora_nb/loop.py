@@ -56,10 +56,14 @@ class Recipe:
         "What may not change when a training goes on; the budget may."
         return {k: v for k, v in asdict(self).items() if k not in ("steps", "minutes")}
 
-    def lr_factor(self, step: int, total: float) -> float:
-        "Learning rate of `step` (from 0) as a share of `lr`: warm-up, constant, linear decay."
-        left = (total - step) / max(self.decay * total, 1)
-        return min(1.0, (step + 1) / max(self.warmup, 1), left if self.decay else 1.0)
+    def lr_factor(self, step: int, total: int | None) -> float:
+        """Learning rate of `step` (from 0) as a share of `lr`: warm-up, constant, linear decay.
+
+        total: steps of the whole training, None while a budget in minutes is still measured."""
+        up = min(1.0, (step + 1) / max(self.warmup, 1))
+        if total is None or not self.decay:
+            return up
+        return min(up, (total - step) / (self.decay * total))
 
 # %% ../nbs/08b_loop.ipynb #3984580b
 class PowerEMA:
@@ -122,7 +126,7 @@ class Training(L.LightningModule):
         self._clock = time.perf_counter()  # from here on everything counts, data and saving too
 
     def training_step(self, batch, index: int) -> Tensor:
-        lr = self.recipe.lr * self.recipe.lr_factor(self.done, self.total or float("inf"))
+        lr = self.recipe.lr * self.recipe.lr_factor(self.done, self.total)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         loss, parts = self.loss(batch, step_generator(self.recipe.seed, self.done, NOISE))
@@ -152,7 +156,7 @@ class Training(L.LightningModule):
         "With a time budget: how many steps fit? Estimated until the decay of the rate begins."
         r, pace = self.recipe, self.count["seconds"] / self.done
         decaying = self.total and self.done >= self.total * (1 - r.decay)
-        if r.minutes and self.done % 50 == 0 and not decaying:
+        if r.minutes and self.done % 10 == 0 and not decaying:
             fits = max(self.done + 1, int(60 * r.minutes / pace))
             self.total = min(fits, r.steps or fits)
 
@@ -168,15 +172,17 @@ class Training(L.LightningModule):
     def snapshot(self) -> dict:
         "Everything needed to go on exactly: plain containers and tensors."
         return dict(model=self.state_dict(), ema=self.ema.weights, done=self.done,
-                    optimizer=self.optimizer.state_dict(), total=self.total, count=self.count)
+                    optimizer=self.optimizer.state_dict(), total=self.total, count=self.count,
+                    budget=[self.recipe.steps, self.recipe.minutes])
 
     def restore(self, state: dict) -> None:
-        "Go on from a `snapshot`; a step budget given now replaces the stored one."
+        "Go on from a `snapshot`; with another budget the end of the training is planned anew."
         self.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.ema.weights = state["ema"]
         self.done, self.count = state["done"], state["count"]
-        self.total = self.recipe.steps if not self.recipe.minutes else state["total"]
+        if state["budget"] == [self.recipe.steps, self.recipe.minutes]:
+            self.total = state["total"]
 
 # %% ../nbs/08b_loop.ipynb #933cf3bf
 class Run:

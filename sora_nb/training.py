@@ -10,12 +10,13 @@ from functools import partial
 from pathlib import Path
 
 # %% auto #0
-__all__ = ['VAETraining', 'evaluate_vae', 'train_vae', 'DiTTraining', 'held_out_batches', 'train_dit']
+__all__ = ['forward_flops', 'VAETraining', 'evaluate_vae', 'train_vae', 'DiTTraining', 'held_out_batches', 'train_dit']
 
 # %% ../nbs/08b_training.ipynb #ea827d29
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 # %% ../nbs/08b_training.ipynb #48141d71
@@ -31,6 +32,16 @@ from .world.captions import CAPTION_VERSION
 from .world.scenes import WORLD_VERSION
 
 # %% ../nbs/08b_training.ipynb #f426f2b0
+@torch.no_grad()
+def forward_flops(network: nn.Module, *inputs: Tensor) -> int:
+    """FLOPs of `network(*inputs)`: its matrix products and convolutions, counted as they run.
+
+    With plain attention: torch does not count the fused kernel that CPUs use."""
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        network(*inputs)
+    return counter.get_total_flops()
+
+# %% ../nbs/08b_training.ipynb #fdcd4745
 class VAETraining(Training):
     "Trains a `VideoVAE` on `PixelBatch`es with `vae_loss`."
 
@@ -41,9 +52,7 @@ class VAETraining(Training):
     def loss(self, batch: PixelBatch, generator: torch.Generator) -> tuple[Tensor, dict]:
         shape = batch.pixels.shape
         if shape not in self._flops:
-            with FlopCounterMode(display=False) as counter, torch.no_grad():
-                self.vae(batch.pixels)
-            self._flops[shape] = 3 * counter.get_total_flops()  # backward costs two forwards
+            self._flops[shape] = 3 * forward_flops(self.vae, batch.pixels)  # backward = 2 forwards
         loss, parts = vae_loss(self.vae, batch.pixels, batch.weight, generator=generator)
         return loss, {"scale": float("nan"), **parts}  # a share of the steps has this part
 
@@ -79,10 +88,11 @@ def _plain(module: nn.Module) -> dict:
 
 def train_vae(vae: nn.Module, world, held_out, *, name: str = "vae", out: str | Path | None = None,
               pool: int = 256, fresh: int = 2, restart: bool = False, workers: int = 0,
-              save_every: float = 60.0, quiet: bool | None = None, evaluate: int = 256,
-              command: str = "", **recipe) -> Run:
+              save_every: float = 60.0, quiet: bool | None = None, calibrate: int = 128,
+              evaluate: int = 256, command: str = "", **recipe) -> Run:
     """Train `vae` on clips of `world`, score it on `held_out`, export it to `out` (or the run folder).
 
+    calibrate, evaluate: clips for the statistics of the latents, and for the scores.
     recipe: fields of `Recipe`, for example `minutes=30, lr=2e-3, seed=0`."""
     module = VAETraining(vae, Recipe(**recipe))
     run = Run(name, dict(module.recipe.fixed(), model=_plain(vae), world=world.card, pool=pool,
@@ -90,7 +100,7 @@ def train_vae(vae: nn.Module, world, held_out, *, name: str = "vae", out: str | 
     clips = ClipPool(world, pool)
     fit(module, partial(vae_batch, clips, module.recipe.seed, fresh=fresh), run,
         save_every=save_every, workers=workers, quiet=quiet)
-    vae.fit_latent_stats(x for x, _ in held_out_clips(world, 128))
+    vae.fit_latent_stats(x for x, _ in held_out_clips(world, calibrate))
     scores = evaluate_vae(vae, held_out, evaluate) if evaluate else {}
     tensors, card = module.export(command=command, data=world.card, scores=scores)
     save_checkpoint(out or run.folder / name, tensors, card)
@@ -105,22 +115,22 @@ class DiTTraining(Training):
         super().__init__(recipe)
         self.dit, self.text, self.tokenizer = dit, text, tokenizer
         self.held_out, self.known_facts = held_out, facts
-        embeddings = {id(m.weight) for m in text.modules() if isinstance(m, nn.Embedding)}
-        self._text_size = sum(p.numel() for p in text.parameters() if id(p) not in embeddings)
+        self._text_flops: dict[int, int] = {}  # of one prompt, by its length
 
     def context(self, prompts: Sequence[str]) -> Context:
         "What the text encoder says about the prompts."
-        ids, mask = self.tokenizer.encode(prompts)
-        return self.text(ids.to(self.device), mask.to(self.device))
+        ids, mask = (x.to(self.device) for x in self.tokenizer.encode(prompts))
+        self._words = ids.shape[1]
+        if self._words not in self._text_flops:
+            self._text_flops[self._words] = forward_flops(self.text, ids[:1], mask[:1])
+        return self.text(ids, mask)
 
     def loss(self, batch: TokenBatch, generator: torch.Generator) -> tuple[Tensor, dict]:
         "Mean squared error of the predicted flow over the tokens that are not known."
         eps = torch.randn(batch.tokens.shape, generator=generator).to(batch.tokens.device)
         noisy = add_noise(batch.tokens, eps, batch.level)
-        context = self.context(batch.prompts)
-        self._words = context.mask.shape[1]
-        flow = self.dit(noisy, batch.level, batch.coords, batch.segments, context,
-                        period=batch.period)
+        flow = self.dit(noisy, batch.level, batch.coords, batch.segments,
+                        self.context(batch.prompts), period=batch.period)
         error = (flow - target("flow", batch.tokens, eps, batch.level)).square().mean(1)
         return error[batch.loss_mask].mean(), {}
 
@@ -132,7 +142,7 @@ class DiTTraining(Training):
     def size(self, batch: TokenBatch) -> tuple[int, int, float]:
         b, words = len(batch.prompts), self._words
         forward = dit_flops(self.dit.config, batch.segments.lengths, [words] * b)
-        forward += 2 * b * words * self._text_size
+        forward += b * self._text_flops[words]
         return b, batch.segments.total, 3 * forward  # backward costs two forwards
 
     def export(self, **facts) -> tuple[dict[str, Tensor], dict]:
@@ -164,6 +174,9 @@ def train_dit(dit: nn.Module, text: nn.Module, tokenizer, data: LatentDataset, *
 
     budget: tokens of a batch. milestones: FLOPs at which the average is exported beside the log.
     recipe: fields of `Recipe`, for example `minutes=60, lr=1e-3, seed=0`."""
+    if not hasattr(tokenizer, "to_json"):
+        raise TypeError(f"a checkpoint must hold its tokenizer: {type(tokenizer).__name__} has no "
+                        "to_json; train a TextEncoder, or use DiTTraining and fit directly")
     facts = dict(command=command, data=data.card, vae_sha256=data.card.get("vae_sha256"),
                  mix=asdict(mix), budget=budget,
                  words=sorted(lexicon(c for r in data.records for v in r["captions"].values()

@@ -1,0 +1,399 @@
+"Contracts of sora_nb.loop and .training, each with broken variants that its check rejects."
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from sora_nb import loop
+from sora_nb.data import Mix, token_batch
+from sora_nb.dit import DiT, DiTConfig
+from sora_nb.latents import LatentDataset, encode_world
+from sora_nb.loop import PowerEMA, Recipe, Run, Training, fit
+from sora_nb.pixels import ClipPool, vae_batch
+from sora_nb.text import TextConfig, TextEncoder, fit_tokenizer
+from sora_nb.training import DiTTraining, VAETraining, evaluate_vae, train_dit, train_vae
+from sora_nb.vae import VAEConfig, VideoVAE
+from sora_nb.world.sampler import World
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SORA_NB_CACHE", str(tmp_path))
+
+
+class Toy(Training):
+    "A line fitted to noisy points; the noise comes from the generator of the step."
+
+    def __init__(self, recipe, lr_free=False):
+        super().__init__(recipe)
+        torch.manual_seed(0)
+        self.net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+
+    def loss(self, batch, generator):
+        y = batch.sum(1, keepdim=True) + torch.randn(len(batch), 1, generator=generator)
+        return (self.net(batch) - y).square().mean(), {}
+
+    def size(self, batch):
+        return len(batch), 4, 1e9
+
+    def export(self, **facts):
+        return self.net.state_dict(), self.facts() | facts
+
+
+def points(step):
+    return torch.from_numpy(np.random.default_rng([0, step]).normal(size=(16, 4))).float()
+
+
+def toy(name, steps=12, cls=Toy, make=points, restart=False, **kwargs):
+    module = cls(Recipe(steps=steps, warmup=4, lr=1e-2, **kwargs))
+    return module, fit(module, make, Run(name, restart=restart), quiet=True, save_every=0)
+
+
+# ------------------------------------------------------------------ the average
+
+def check_power(average_class, gamma=3.0, steps=50):
+    "Step s of t weighs (s/t)^gamma, up to a known factor: compared with the sum written out."
+    net = nn.Linear(1, 1, bias=False)
+    ema, values = average_class(net, gamma), np.random.default_rng(0).normal(size=steps)
+    for t, value in enumerate(values, 1):
+        nn.init.constant_(net.weight, value)
+        ema.update(net, t)
+    s = np.arange(1, steps + 1)
+    weight = np.array([(1 - (1 - 1 / k) ** (gamma + 1)) * np.prod((1 - 1 / s[k:]) ** (gamma + 1))
+                       for k in s])
+    power = s ** gamma / np.sum(s ** gamma)
+    assert abs(weight.sum() - 1) < 1e-9 and abs(weight[5:] - power[5:]).max() < 2e-3
+    assert abs(ema.weights["weight"].item() - weight @ values) < 1e-5
+
+
+def test_power_average():
+    check_power(PowerEMA)
+
+    class Constant(PowerEMA):
+        def update(self, module, t):
+            super().update(module, 10)
+
+    class OffByOne(PowerEMA):
+        def update(self, module, t):
+            super().update(module, t + 1)
+    for broken in (Constant, OffByOne):
+        with pytest.raises(AssertionError):
+            check_power(broken)
+
+
+def test_swap_twice_is_nothing():
+    net = nn.Linear(3, 3)
+    ema, before = PowerEMA(net, 1.0), [p.clone() for p in net.parameters()]
+    ema.update(net, 1)
+    with torch.no_grad():
+        net.weight.add_(1)
+    ema.swap(net)
+    assert torch.equal(net.weight, before[0])
+    ema.swap(net)
+    assert torch.equal(net.weight, before[0] + 1)
+
+
+# ------------------------------------------------------------------ the rate
+
+def check_rate(factor):
+    r, total = Recipe(steps=100, warmup=10, decay=0.2), 100
+    rates = [factor(r, s, total) for s in range(total)]
+    assert rates[0] == 0.1 and rates[9:81] == [1.0] * 72 and abs(rates[90] - 0.5) < 1e-9
+    assert 0 < rates[99] < 0.06 and all(0 < x <= 1 for x in rates)
+    assert factor(r, 500, None) == 1.0, "no end in sight: no decay"
+
+
+def test_learning_rate():
+    check_rate(Recipe.lr_factor)
+    with pytest.raises(AssertionError):  # starts at 0: the first step does nothing
+        check_rate(lambda r, s, n: min(s / r.warmup, Recipe.lr_factor(r, s, n)))
+    with pytest.raises(AssertionError):
+        check_rate(lambda r, s, n: min(1.0, (s + 1) / r.warmup))
+    with pytest.raises(ValueError, match="steps= or minutes="):
+        Recipe()
+
+
+def test_minutes_become_steps():
+    "The end is planned from the pace measured so far, until the decay begins."
+    module = Toy(Recipe(minutes=1.0, decay=0.2))
+    module.done, module.count["seconds"] = 10, 2.0
+    module._plan()
+    assert module.total == 300  # 60 s at 0.2 s a step
+    module.done, module.count["seconds"] = 20, 8.0
+    module._plan()
+    assert module.total == 150
+    module.done, module.count["seconds"] = 120, 12.0  # decay has begun at 120 = 0.8 * 150
+    module._plan()
+    assert module.total == 150
+    both = Toy(Recipe(minutes=1.0, steps=40))
+    both.done, both.count["seconds"] = 10, 2.0
+    both._plan()
+    assert both.total == 40
+
+
+# ------------------------------------------------------------------ going on exactly
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+from test_training import Toy, points, toy
+class Dies(Toy):
+    def loss(self, batch, generator):
+        if self.done == 7:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().loss(batch, generator)
+toy("killed", cls=Dies)
+"""
+
+
+def equal(a, b):
+    return all(torch.equal(a[k], b[k]) for k in a)
+
+
+def check_exact(cls=Toy, make=points, stop=6):
+    "12 steps at once, or stopped and resumed: the same losses and weights, bit for bit."
+    whole, run = toy("whole", cls=cls, make=make, restart=True)
+    part = cls(Recipe(steps=stop, warmup=4, lr=1e-2))
+    part.recipe.steps, part.total = 12, 12  # the same schedule; only this process stops early
+
+    def until(step):
+        if step == stop:
+            raise KeyboardInterrupt
+        return make(step)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        fit(part, until, Run("part", restart=True), quiet=True, save_every=0)
+    again, resumed = toy("part", cls=cls, make=make)
+    assert [r["loss"] for r in run.rows()] == [r["loss"] for r in resumed.rows()]
+    assert equal(whole.state_dict(), again.state_dict()), "the averages differ"
+    assert equal(whole.ema.weights, again.ema.weights), "the weights differ"
+
+
+def test_resume_is_exact():
+    check_exact()
+
+    class ForgetsOptimizer(Toy):
+        def restore(self, state):
+            super().restore(state | {"optimizer": self.optimizer.state_dict()})
+
+    class ForgetsAverage(Toy):
+        def restore(self, state):
+            super().restore(state | {"ema": PowerEMA(self, 1.0).weights})
+
+    class GlobalNoise(Toy):
+        def loss(self, batch, generator):
+            return super().loss(batch, None)
+
+    class CountsLate(Toy):  # counts a step when the next one begins: a snapshot is one behind
+        def snapshot(self):
+            return super().snapshot() | {"done": self.done - 1}
+    stream = np.random.default_rng(0)
+    runs_on = lambda step: torch.from_numpy(stream.normal(size=(16, 4))).float()  # noqa: E731
+    for broken in (dict(cls=ForgetsOptimizer), dict(cls=ForgetsAverage), dict(cls=GlobalNoise),
+                   dict(cls=CountsLate), dict(make=runs_on)):
+        with pytest.raises(AssertionError):
+            check_exact(**broken)
+
+
+def test_resume_after_kill_9(tmp_path):
+    whole, run = toy("whole")
+    code = KILLED.format(tests=os.path.dirname(__file__))
+    died = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONWARNINGS": "ignore"})
+    assert died.returncode == -signal.SIGKILL
+    killed = Run("killed")
+    assert killed.load()["done"] == 7
+    with open(killed.log_path, "a") as log:
+        log.write("8,0.12")  # and a torn line
+    again, killed = toy("killed")
+    assert [r["loss"] for r in run.rows()] == [r["loss"] for r in killed.rows()]
+    assert equal(whole.state_dict(), again.state_dict())
+
+
+def check_atomic(save, run):
+    "A crash while writing leaves the checkpoint before it."
+    state = dict(done=1, model={"w": torch.ones(3)})
+    save(run, state)
+
+    def torn(obj, file, real=torch.save):
+        with open(file, "wb") as f:
+            f.write(b"half a checkpoint")
+        raise OSError("disk full")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "save", torn)
+        with pytest.raises(OSError):
+            save(run, state | {"done": 2})
+    try:
+        assert run.load()["done"] == 1
+    except Exception as error:
+        raise AssertionError(f"nothing left to load: {error}") from None
+
+
+def test_checkpoints_are_atomic():
+    check_atomic(Run.save, Run("good"))
+    with pytest.raises(AssertionError):
+        check_atomic(lambda run, s: torch.save(s, run.folder / f"step-{s['done']:08d}.ckpt"),
+                     Run("bad"))
+
+
+def test_run_folder():
+    module, run = toy("toy")
+    assert [p.name for p in run.checkpoints] == ["step-00000011.ckpt", "step-00000012.ckpt"]
+    rows = run.rows()
+    assert [r["step"] for r in rows] == list(range(1, 13)) and rows[-1]["samples"] == 12 * 16
+    assert rows[-1]["flops"] == 12e9 and rows[-1]["seconds"] > 0
+    toy("toy", steps=15)  # a larger budget goes on
+    assert len(run.rows()) == 15
+    Run("typed", dict(lr=1e-3, size=2))
+    with pytest.raises(ValueError, match=r"other \['size'\].*restart=True"):
+        Run("typed", dict(lr=1e-3, size=3))
+    Run("typed", dict(lr=1e-3, size=3), restart=True)
+
+
+def test_milestones_and_validation():
+    class Validates(Toy):
+        def validate(self):
+            return 1.5 + torch.is_grad_enabled()
+    module = Validates(Recipe(steps=8))
+    run = fit(module, points, Run("m"), quiet=True, milestones=[3e9, 6.5e9], validate_every=4)
+    assert sorted(p.name for p in run.folder.glob("*.safetensors")) == [
+        "m-3e+09.safetensors", "m-6.5e+09.safetensors"]
+    assert [r["val"] for r in run.rows() if r["val"] == r["val"]] == [1.5, 1.5]
+
+
+def test_diverging_is_an_error():
+    with pytest.raises(FloatingPointError, match="step 3.*lower lr"):
+        toy("nan", make=lambda s: points(s) * (float("nan") if s == 3 else 1))
+
+
+def test_weight_decay_only_on_matrices():
+    decayed, free = Toy(Recipe(steps=1)).optimizer.param_groups
+    assert {p.ndim for p in decayed["params"]} == {2} and {p.ndim for p in free["params"]} == {1}
+    assert decayed["weight_decay"] > 0 == free["weight_decay"]
+
+
+def test_progress_line():
+    module = Toy(Recipe(steps=100))
+    module.done, module.count = 20, dict(seconds=10.0, flops=2e10, samples=320, tokens=80)
+    since = dict(seconds=5.0, flops=1e10, samples=160, tokens=40, done=10)
+    line = loop.progress_line(module, [{"loss": 2.0}] * 5 + [{"loss": 1.0}] * 10, since)
+    assert line == ("step 20/100  loss 1.0000  32 samples/s  8 tokens/s  2 GFLOP/s  eta 0:40")
+
+
+# ------------------------------------------------------------------ the two trainings
+
+def nano_vae():
+    torch.manual_seed(0)
+    return VideoVAE(VAEConfig.size("nano"))
+
+
+def test_vae_training_learns_and_counts():
+    module = VAETraining(nano_vae(), Recipe(steps=15, warmup=5, lr=5e-3))
+    batch = vae_batch(ClipPool(World(0), 2), 0, 0, pixels=5 * 32 * 32)
+    run = fit(module, lambda step: batch, Run("v"), quiet=True)
+    l1 = [r["l1"] for r in run.rows()]
+    assert l1[-1] < 0.8 * l1[0]
+    with FlopCounterMode(display=False) as counter:
+        module.vae(batch.pixels)
+    assert run.rows()[-1]["flops"] == 15 * 3 * counter.get_total_flops()
+
+
+class Exact(nn.Module):
+    "A 'VAE' that changes object pixels by 0.02 and the others by 0.2."
+
+    def encode(self, x): return x
+    def decode(self, x, frames=None): return x + 0.2
+
+
+def test_evaluate_vae_pools_errors():
+    scores = evaluate_vae(Exact(), World(0, "iid"), n=2)
+    assert scores["n"] == 2 and abs(scores["psnr"] - 20) < 2.5  # clamping to 1 helps a little
+    assert scores["object_psnr"] >= 20 - 1e-3
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    vae = nano_vae()
+    folder = encode_world(vae, World(0, sizes=[(48, 48)]), tmp_path_factory.mktemp("z") / "l", 12,
+                          vae_sha256="0" * 64, quiet=True)
+    return LatentDataset(folder)
+
+
+def parts(cache):
+    tok = fit_tokenizer(c for r in cache.records for v in r["captions"].values() for c in v)
+    torch.manual_seed(0)
+    text = TextEncoder(TextConfig(tok.vocab_size, 32, 1, 2, 32))
+    return DiT(DiTConfig(width=32, depth=1, head_dim=32, context_dim=32, condition=8)), text, tok
+
+
+def check_masked_loss(cache, loss):
+    "What stands in known tokens' targets does not matter, what stands in the others' does."
+    module = DiTTraining(*parts(cache), Recipe(steps=1))
+    nn.init.normal_(module.dit.out.weight, std=0.1)
+    batch = token_batch(cache, 0, 1, budget=256, mix=Mix(masked=1, image=0, clean=0))
+    generator = lambda: torch.Generator().manual_seed(0)  # noqa: E731
+    one = loss(module, batch, generator())
+    real = module.dit.forward
+
+    def changed(where):
+        def forward(*args, **kwargs):
+            return real(*args, **kwargs) + 10 * where[:, None]
+        return forward
+    for where, matters in ((~batch.loss_mask, False), (batch.loss_mask, True)):
+        module.dit.forward = changed(where)
+        assert (loss(module, batch, generator()) != one) == matters
+
+
+def test_loss_only_on_noisy_tokens(cache):
+    check_masked_loss(cache, lambda m, b, g: m.loss(b, g)[0].item())
+
+    def everywhere(module, batch, generator):
+        batch = type(batch)(**vars(batch) | {"loss_mask": torch.ones_like(batch.loss_mask)})
+        return module.loss(batch, generator)[0].item()
+    with pytest.raises(AssertionError):
+        check_masked_loss(cache, everywhere)
+
+
+def test_untrained_loss_is_that_of_predicting_zero(cache):
+    "A fresh transformer answers 0: the loss is the mean square of eps - x0."
+    module = DiTTraining(*parts(cache), Recipe(steps=1))
+    batch = token_batch(cache, 0, 0, budget=1024, mix=Mix(masked=0, still=0))
+    found = module.loss(batch, torch.Generator().manual_seed(0))[0].item()
+    eps = torch.randn(batch.tokens.shape, generator=torch.Generator().manual_seed(0))
+    assert abs(found - (eps - batch.tokens).square().mean().item()) < 1e-5
+
+
+def test_flops_are_those_counted_by_torch(cache):
+    module = DiTTraining(*parts(cache), Recipe(steps=1))
+    batch = token_batch(cache, 0, 0, budget=512, mix=Mix(independent=0, masked=0, still=0))
+    module.loss(batch, torch.Generator().manual_seed(0))  # meets this length of captions
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        module.loss(batch, torch.Generator().manual_seed(0))
+    assert abs(module.size(batch)[2] / (3 * counter.get_total_flops()) - 1) < 0.03
+
+
+def test_train_everything_and_generate(tmp_path):
+    "World -> autoencoder -> cache -> transformer -> files that `Sora` reads."
+    from sora_nb.sora import Sora
+    world = World(0, sizes=[(48, 48)])
+    torch.manual_seed(0)
+    train_vae(nano_vae(), world, World(0, "iid"), steps=2, pool=4, evaluate=1, calibrate=2, quiet=True,
+              out=tmp_path / "vae")
+    vae = VideoVAE.from_pretrained(tmp_path / "vae.safetensors")
+    sha = loop.json.loads((tmp_path / "vae.json").read_text())["sha256"]
+    data = LatentDataset(encode_world(vae, world, tmp_path / "z", 8, vae_sha256=sha, quiet=True))
+    run = train_dit(*parts(data), data, held_out=data, steps=3, budget=256, validate_every=2,
+                    quiet=True, out=tmp_path / "dit", command="test")
+    sora = Sora.from_pretrained(tmp_path / "dit.safetensors")
+    assert sora.card["steps"] == 3 and sora.card["val_loss"] > 0 and sora.card["vae_sha256"] == sha
+    assert sora.card["flops"] == run.rows()[-1]["flops"] and "a" in sora.card["words"]
+    video = sora.generate(data.records[0]["captions"]["short"][0], frames=5, height=32, width=32, steps=2)
+    assert video.frames.shape == (5, 32, 32, 3)
+    with pytest.raises(TypeError, match="to_json"):
+        train_dit(*parts(data)[:2], object(), data, steps=1)
