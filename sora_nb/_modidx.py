@@ -450,6 +450,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'sora_nb.sora.Sora.generate': ('sora.html#sora.generate', 'sora_nb/sora.py'),
                               'sora_nb.sora.Sora.image': ('sora.html#sora.image', 'sora_nb/sora.py'),
                               'sora_nb.sora.Sora.trajectory': ('sora.html#sora.trajectory', 'sora_nb/sora.py'),
+                              'sora_nb.sora._levels_up': ('sora.html#_levels_up', 'sora_nb/sora.py'),
                               'sora_nb.sora._part': ('sora.html#_part', 'sora_nb/sora.py'),
                               'sora_nb.sora._settings': ('sora.html#_settings', 'sora_nb/sora.py'),
                               'sora_nb.sora._spread': ('sora.html#_spread', 'sora_nb/sora.py'),
