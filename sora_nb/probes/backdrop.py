@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .pixels import Footage, pixel_grid, pose, sample, unproject
-from ..world.render import LIGHT, TONE, checkered
+from ..world.backdrop import LIGHT, TONE, checkered
 from ..world.scenes import CAMERA_MOTIONS, Camera, project
 
 # %% auto #0
@@ -32,7 +32,7 @@ class Palette:
         near = self.low + np.clip(self.mix(x), 0, 1)[..., None] * self.span
         return np.sqrt(((x - near) ** 2).sum(-1))
 
-
+# %% ../../nbs/09c_backdrop.ipynb #871a4aa6
 def palette(light: str, tone: str, rc: np.ndarray, depth: np.ndarray, height: int) -> Palette:
     "The colours that pixels rc [P, 2] with ground at `depth` [P] (inf: sky) can have."
     lit, sky = LIGHT[light], ~np.isfinite(depth)[:, None]
@@ -82,18 +82,19 @@ def checker_score(footage: Footage, free: np.ndarray, light: str, tone: str) -> 
     return float(np.abs(boards @ mix / scale).max())
 
 # %% ../../nbs/09c_backdrop.ipynb #d906d138
+def likeness(a: np.ndarray, b: np.ndarray, rolls: int = 4) -> float:
+    "1 for equal samples [n] (up to a common shift), 0 for samples as different as unrelated ones."
+    shift, n = np.median(b - a), len(a)
+    unlike = [np.abs(b - np.roll(a, n * k // (rolls + 1)) - shift).mean() for k in range(1, rolls + 1)]
+    return 1 - float(np.abs(b - a - shift).mean() / (np.mean(unlike) + 1e-3))
+
+# %% ../../nbs/09c_backdrop.ipynb #78bc5115
 PATHS = (Camera(), *(Camera(motion, speed) for motion in CAMERA_MOTIONS if motion != "static"
                      for speed in ("slow", "fast")))
 
 
-def likeness(a: np.ndarray, b: np.ndarray) -> float:
-    "1 for two equal samples up to brightness and contrast; 0 or less for unrelated ones."
-    a, b = (v - np.median(v) for v in (a, b))
-    a, b = (v / (np.abs(v).mean() + 1e-3) for v in (a, b))
-    return 1 - float(np.minimum(np.abs(a - b), 1.5).mean())    # a shadow cannot count for much
-
-
-def camera_scores(footage: Footage, free: np.ndarray, paths=PATHS, looks: int = 4) -> np.ndarray:
+def camera_scores(footage: Footage, free: np.ndarray, paths=PATHS, looks: int = 4,
+                  compare=likeness) -> np.ndarray:
     "How well the ground of frame 0 is found again in later frames, if the camera takes each path."
     rc = pixel_grid(footage.size, 2)
     xy, depth = unproject(rc[None], Camera(), [0.0], footage)
@@ -109,6 +110,6 @@ def camera_scores(footage: Footage, free: np.ndarray, paths=PATHS, looks: int = 
         value, inside = sample(footage.gray, later[:, None], seen[..., :2])
         covered, _ = sample(blocked, later[:, None], seen[..., :2])
         use = inside & (covered < 0.05) & (seen[..., 2] > 0.5)
-        scores.append(np.mean([likeness(start[u], v[u]) if u.sum() >= 40 else 0.0
+        scores.append(np.mean([compare(start[u], v[u]) if u.sum() >= 40 else 0.0
                                for u, v in zip(use, value)]))
     return np.array(scores)
