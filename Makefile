@@ -47,6 +47,7 @@ drift: dev
 	@PATH=$(BIN):$$PATH $(BIN)/python tools/drift.py
 
 readme: dev
+	$(BIN)/python tools/lessons.py
 	$(BIN)/python tools/build_readme.py
 
 # after editing user, repo or branch in settings.ini

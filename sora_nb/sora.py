@@ -9,6 +9,7 @@ __all__ = ['CELL', 'TOKENS', 'frame_count', 'Shape', 'Order', 'orders', 'batches
 # %% ../nbs/20_sora.ipynb #1d3dfaef
 import math
 import operator
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -275,6 +276,14 @@ def load_parts(name: str | Path = "dit") -> tuple[VideoVAE, DiT, TextEncoder, To
     return vae, dit, text, Tokenizer(card["tokenizer"]), {"name": path.stem, **card}
 
 # %% ../nbs/20_sora.ipynb #34e3ed66
+def _levels_up() -> int:
+    "The stacklevel with which a warning of our caller points at the line outside of this file."
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_code.co_filename == sys._getframe().f_code.co_filename:
+        frame, level = frame.f_back, level + 1
+    return level
+
+
 class Sora(Denoiser):
     "A text-to-video model."
 
@@ -290,7 +299,7 @@ class Sora(Denoiser):
         "A warning for each word that no caption of the training used."
         known = self.card.get("words")
         for notice in notices(" ".join(prompts), known) if known else ():
-            warnings.warn(notice.message, stacklevel=3)
+            warnings.warn(notice.message, stacklevel=_levels_up())
 
     def generate(self, prompt: str | Sequence[str], *, seconds: float | None = None,
                  frames: int | None = None, height: int = 64, width: int = 64, steps: int = 16,

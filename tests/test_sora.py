@@ -242,8 +242,10 @@ def test_known_tokens_stay(sora):
 
 
 def test_notices(sora):
-    with pytest.warns(UserWarning, match="did you mean 'cube'"):
-        sora.generate("a cubes", frames=1, steps=1)
+    for make in (sora.generate, sora.image):
+        with pytest.warns(UserWarning, match="did you mean 'cube'") as notes:
+            make("a cubes", **({} if make == sora.image else dict(frames=1)), steps=1)
+        assert notes[0].filename == __file__, "it points at the line that asked"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         sora.generate(["a red ball", ""], frames=1, steps=1)
