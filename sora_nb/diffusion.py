@@ -176,7 +176,7 @@ def shift(t: Tensor, s: float | Tensor) -> Tensor:
     return s * t / (1 + (s - 1) * t)
 
 
-def size_shift(tokens: int, base: int = 80) -> float:
+def size_shift(tokens: int, base: int = 8) -> float:
     "Shift for `tokens` tokens when `base` tokens need none: sqrt(tokens / base), in [0.5, 3]."
     return min(max(math.sqrt(tokens / base), 0.5), 3.0)
 

@@ -195,7 +195,7 @@ def test_shift():
     check_shift(shift)
     with pytest.raises(AssertionError):
         check_shift(lambda t, s: t / (s - (s - 1) * t))  # towards data instead
-    assert size_shift(80) == 1 and size_shift(320) == 2 and size_shift(20) == 0.5
+    assert size_shift(8) == 1 and size_shift(32) == 2 and size_shift(2) == 0.5
     assert size_shift(1) == 0.5 and size_shift(10**6) == 3
 
 
