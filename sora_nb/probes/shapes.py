@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 # %% auto #0
-__all__ = ['SIDE', 'COMMAND', 'LOOKS', 'crop', 'ShapeNet', 'blur', 'spoil', 'examples', 'shape_data', 'train_shapes', 'accuracy',
-           'make', 'shape_net', 'best_frames', 'read_shapes']
+__all__ = ['SIDE', 'LOOKS', 'crop', 'ShapeNet', 'blur', 'spoil', 'examples', 'shape_data', 'train_shapes', 'accuracy', 'make',
+           'shape_net', 'best_frames', 'read_shapes']
 
 # %% ../../nbs/09d_shapes.ipynb #09a79d9a
 from ..checkpoints import load_checkpoint, load_weights, save_checkpoint
@@ -111,14 +111,11 @@ def shape_data(n: int, split: str = "train", seed: int = 5, sigma: float = 1.3,
         answers += found[1]
     return torch.from_numpy(np.stack(crops)), torch.tensor(answers)
 
-# %% ../../nbs/09d_shapes.ipynb #6a6b8266
-def train_shapes(crops: Tensor, answers: Tensor, steps: int = 1500, batch: int = 128, width: int = 24,
-                 seed: int = 0) -> ShapeNet:
-    "A `ShapeNet` that names the shapes of the crops (AdamW, one cycle, softened targets)."
-    generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        net = ShapeNet(width)
+# %% ../../nbs/09d_shapes.ipynb #13cd989c
+def train_shapes(net: nn.Module, crops: Tensor, answers: Tensor, steps: int = 1500,
+                 batch: int = 128, seed: int = 0) -> list[float]:
+    "Teach a network to name the shapes of crops (AdamW, one cycle, softened targets); its losses."
+    generator, losses = torch.Generator().manual_seed(seed), []
     optimizer = torch.optim.AdamW(net.parameters(), 4e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
     for _ in range(steps):
@@ -128,7 +125,8 @@ def train_shapes(crops: Tensor, answers: Tensor, steps: int = 1500, batch: int =
         loss.backward()
         optimizer.step()
         schedule.step()
-    return net.eval().requires_grad_(False)
+        losses.append(loss.item())
+    return losses
 
 
 def accuracy(net: nn.Module, crops: Tensor, answers: Tensor) -> float:
@@ -136,18 +134,19 @@ def accuracy(net: nn.Module, crops: Tensor, answers: Tensor) -> float:
     with torch.no_grad():
         return float((net(crops).argmax(1) == answers).float().mean())
 
-# %% ../../nbs/09d_shapes.ipynb #13cd989c
-COMMAND = "python -c 'from sora_nb.probes.shapes import make; make()'"
-
-
+# %% ../../nbs/09d_shapes.ipynb #c277ae04
 def make(path: str = "data/checkpoints/shape_parser", clips: int = 3500, steps: int = 1500,
          width: int = 24, seed: int = 0) -> dict:
     "Train the network that ships with the project (about 3 minutes on one core); returns its card."
     crops, answers = shape_data(clips)
-    net = train_shapes(crops, answers, steps, width=width, seed=seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net = ShapeNet(width)
+    train_shapes(net, crops, answers, steps, seed=seed)
     scores = {name: accuracy(net, *shape_data(200, "iid", 7, *worst))
               for name, worst in dict(real=(0, 0), spoiled=(1.3, 0.04)).items()}
-    card = dict(command=COMMAND, seed=seed, width=width, steps=steps, clips=clips,
+    command = "python -c 'from sora_nb.probes.shapes import make; make()'"
+    card = dict(kind="shape parser", command=command, seed=seed, width=width, steps=steps, clips=clips,
                 crops=len(crops), world_version=WORLD_VERSION, accuracy_per_frame=scores)
     save_checkpoint(path, net.state_dict(), card)
     return card
