@@ -173,6 +173,8 @@ def evaluate(args: argparse.Namespace) -> None:
     from sora_nb.probes.fidelity import evaluate_fidelity
     from sora_nb.probes.results import results_folder, write_result
 
+    if args.clips < 16:
+        raise ValueError(f"{args.clips} clips say nothing: --clips must be at least 16")
     generate, vae, sha256 = judged(args)
     result = evaluate_fidelity(generate, vae, args.clips, args.split, args.seed,
                                command=args.typed, checkpoint=sha256)

@@ -1,4 +1,5 @@
 """The command line, as a person meets it: from an empty folder, with a tiny random checkpoint."""
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +82,16 @@ def test_train_vae(here, capsys):
     assert card["kind"] == "vae" and card["scores"]["n"] == 2
 
 
+def test_evaluate(here, folder, capsys):
+    assert main(["evaluate", "vae", "--clips", "16", "--folder", "."]) == 0
+    out = capsys.readouterr().out
+    record = json.loads((here / "vae-iid.json").read_text())
+    assert record["checkpoint"] == load_checkpoint(folder / "vae")[1]["sha256"]
+    assert record["command"] == "sora-nb evaluate vae --clips 16 --folder ."
+    assert record["columns"]["vae"] < 0.3 < 0.9 < record["columns"]["real"], "it is untrained"
+    assert "  vae " in out and out.endswith("vae-iid.json\n")
+
+
 # --- mistakes cost one line, and no time ----------------------------------------------------------
 def check_mistake(arguments, complaint, command=(SORA_NB,)):
     done = subprocess.run([*command, *arguments], capture_output=True, text=True)
@@ -119,6 +130,7 @@ def complain(arguments, capsys) -> str:
     (["encode", "0"], "'0' is no whole number of at least 1"),
     (["encode", "5", "--split", "test"], "invalid choice: 'test'"),
     (["evaluate", "speed"], "invalid choice: 'speed'"),
+    (["evaluate", "vae", "--clips", "3"], "3 clips say nothing: --clips must be at least 16"),
     (["evaluate", "vae", "--checkpoint", "best"], "no checkpoint 'best'"),
     (["generate", "a", "--guidance-scale", "nan"], "guidance_scale must be a number"),
     (["generate", "a", "--seed", "-1"], "seed must be a whole number"),
