@@ -1,5 +1,6 @@
 """Every lesson runs alone: from the installed wheel, in an empty folder, in a real kernel, in time."""
 import os
+import statistics
 import time
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from nbclient.exceptions import CellExecutionError
 
 ROOT = Path(__file__).resolve().parents[1]
 LESSONS = sorted((ROOT / "nbs").glob("*.ipynb"))
-BUDGET = float(os.environ.get("LESSON_SECONDS", 90))  # the worst case; the median is to stay below 45
+BUDGET = float(os.environ.get("LESSON_SECONDS", 90))  # for one; the median half of it
+TOTAL = BUDGET / 90 * 600  # for all together: ten minutes
+SECONDS: dict[str, float] = {}
 
 # runs after the last cell: where did the package, and every module of it, come from?
 ORIGIN = """
@@ -47,9 +50,28 @@ def run(path: Path, site: Path, folder: Path, seconds: float = BUDGET) -> float:
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_lesson(path, wheel_path, tmp_path, capsys):
-    used = run(path, wheel_path, tmp_path)
+    SECONDS[path.stem] = used = run(path, wheel_path, tmp_path)
     with capsys.disabled():
         print(f"  {path.stem} {used:.1f} s", end="", flush=True)
+
+
+def check_times(seconds):
+    """Half of the lessons keep to half the budget, and all together to theirs."""
+    slowest = sorted(seconds, key=seconds.get, reverse=True)[:5]
+    told = ", ".join(f"{name} {seconds[name]:.0f} s" for name in slowest)
+    assert statistics.median(seconds.values()) <= BUDGET / 2, told
+    assert sum(seconds.values()) <= TOTAL, f"{sum(seconds.values()):.0f} s together: {told}"
+
+
+def test_all_lessons_together(capsys):
+    for slow in ({"a": BUDGET, "b": BUDGET, "c": 1}, {f"{i}": TOTAL / 15 for i in range(20)}):
+        with pytest.raises(AssertionError, match=" s"):
+            check_times(slow)
+    if len(SECONDS) < len(LESSONS):
+        pytest.skip("only some lessons ran")
+    with capsys.disabled():
+        print(f"  all {len(SECONDS)} lessons {sum(SECONDS.values()):.0f} s", end="", flush=True)
+    check_times(SECONDS)
 
 
 def lesson(folder: Path, *sources: str) -> Path:
