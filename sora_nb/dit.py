@@ -247,8 +247,8 @@ def _refuse_misfits(tokens: Tensor, level: Tensor, coords: Tensor, segments: Seg
     "Say which of the inputs of a DiT do not belong together."
     n, b = segments.total, len(segments)
     if len(tokens) != n or coords.shape != (n, 6) or level.shape not in ((), (n,)):
-        raise ValueError(f"segments of {n} tokens need tokens [{n}, D], coords [{n}, 6] and a level "
-                         f"that is one number or [{n}]; got {tuple(tokens.shape)}, "
+        raise ValueError(f"segments of {n} tokens need tokens [{n}, D], coords [{n}, 6] and as "
+                         f"level one number or [{n}]; got {tuple(tokens.shape)}, "
                          f"{tuple(coords.shape)} and {tuple(level.shape)}")
     if len(context.mask) != b:
         raise ValueError(f"{b} samples need {b} contexts, got {len(context.mask)}")

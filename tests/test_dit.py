@@ -29,11 +29,16 @@ def drawn(model, seed=0):
     return model
 
 
+def normal(like, generator):
+    "A function of a shape: normal numbers, the same for all dtypes."
+    return lambda *shape: torch.randn(
+        shape, generator=generator, dtype=torch.float64).to(like.dtype)
+
+
 def batch(model, seed=1):
     "A pack of mixed sizes and caption lengths, in the dtype of the model, as a dict of arguments."
     generator = torch.Generator().manual_seed(seed)
-    config, dtype = model.config, model.out.weight.dtype
-    rand = lambda *shape: torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)  # noqa: E731
+    config, dtype, rand = model.config, model.out.weight.dtype, normal(model.out.weight, generator)
     coords = [coordinates(grid, still=grid.t != 3).to(dtype) for grid in GRIDS]
     tokens, segments = pack([rand(len(c), config.in_dim) for c in coords])
     mask = torch.arange(max(WORDS)) < torch.tensor(WORDS)[:, None]
@@ -121,11 +126,10 @@ def check_time_is_relative(model):
 def ring(model, seed=3):
     "Two rings of four groups (2 s), one plain sample between them."
     grid, generator = Grid(4, 2, 2), torch.Generator().manual_seed(seed)
-    coords = coordinates(grid, still=False).to(model.out.weight.dtype)
-    rand = lambda *shape: torch.randn(shape, generator=generator, dtype=torch.float64).to(coords)  # noqa: E731
+    coords, rand = coordinates(grid, still=False), normal(model.out.weight, generator)
     context = Context(rand(3, 4, model.config.context_dim), torch.ones(3, 4, dtype=torch.bool))
-    return dict(tokens=rand(48, model.config.in_dim), level=0.5, coords=coords.repeat(3, 1),
-                segments=Segments([16] * 3), context=context,
+    return dict(tokens=rand(48, model.config.in_dim), level=0.5, context=context,
+                coords=coords.repeat(3, 1).to(model.out.weight), segments=Segments([16] * 3),
                 period=torch.tensor([2.0, 0.0, 1.5]))
 
 

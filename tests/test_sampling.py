@@ -5,6 +5,7 @@ Most are exact: for Gaussian data the flow and its solution are known in closed 
 import pytest
 import torch
 
+from sora_nb import sampling
 from sora_nb.dit import DiT, DiTConfig
 from sora_nb.patches import Grid, Segments, coordinates, pack, unpack
 from sora_nb.sampling import sample, schedule, stack_contexts, trajectory
@@ -156,9 +157,12 @@ def dit():
     return model
 
 
+def rand(*shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
 def check_alone_is_together(sample, model):
     "Same noise, same canvas: the same result whatever else is in the batch."
-    rand = lambda *shape: torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))  # noqa: E731
     coords = [coordinates(g) for g in (Grid(3, 2, 2), Grid(1, 4, 2), Grid(3, 2, 2))]
     noise, segments = pack([rand(len(c), 8) for c in coords])
     known, strength = rand(len(noise), 8), torch.linspace(0, 1, len(noise)).round(decimals=1)
@@ -274,7 +278,18 @@ def test_every_step_is_seen():
     assert torch.allclose(seen[0].x0, mean)  # from pure noise the best belief is the mean
 
 
-def test_a_guide_with_two_batches_of_rings():
+def test_packed_guidance_is_two_forwards(dit, monkeypatch):
+    words = Context(rand(2, 5, 12), torch.arange(5) < torch.tensor([[2], [5]]))
+    args = rand(24, 8), coordinates(Grid(3, 2, 2)).repeat(2, 1), Segments([12, 12]), words
+    null, results = Context(rand(1, 1, 12), torch.ones(1, 1, dtype=torch.bool)), []
+    for most in (0, 1000):
+        monkeypatch.setattr(sampling, "PACKED", most)
+        results.append(sample(dit, *args, null_context=null, steps=3, guidance_scale=3.0,
+                              period=torch.tensor([0.0, 1.5])))
+    assert results[0].abs().max() > 0.1 and torch.allclose(*results, atol=1e-5)
+
+
+def test_packing_the_batch_twice():
     "Guidance packs the batch twice: so are its periods, and contexts of different lengths."
     noise, coords, segments, words = case()
     model = gaussian()
