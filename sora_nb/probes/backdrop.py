@@ -85,7 +85,8 @@ def checker_score(footage: Footage, free: np.ndarray, light: str, tone: str) -> 
 def likeness(a: np.ndarray, b: np.ndarray, rolls: int = 4) -> float:
     "1 for equal samples [n] (up to a common shift), 0 for samples as different as unrelated ones."
     shift, n = np.median(b - a), len(a)
-    unlike = [np.abs(b - np.roll(a, n * k // (rolls + 1)) - shift).mean() for k in range(1, rolls + 1)]
+    unlike = [np.abs(b - np.roll(a, n * k // (rolls + 1)) - shift).mean()
+              for k in range(1, rolls + 1)]
     return 1 - float(np.abs(b - a - shift).mean() / (np.mean(unlike) + 1e-3))
 
 # %% ../../nbs/09c_backdrop.ipynb #78bc5115

@@ -123,8 +123,8 @@ def evaluate_diversity(generate: Callable[..., list[Video]] | None = None,
     values = {name: [variety(row) for row in rows] for name, rows in seen.items()}
     return make_result("one prompt, many videos", {k: np.mean(v) for k, v in values.items()},
                        {k: mean_interval(v) for k, v in values.items()}, n=prompts,
-                       seeds=list(range(seeds)), command=command, checkpoint=checkpoint, split=split,
-                       wall_s=time.perf_counter() - start)
+                       seeds=list(range(seeds)), command=command, checkpoint=checkpoint,
+                       split=split, wall_s=time.perf_counter() - start)
 
 
 def _mixed(rows, rng):
@@ -150,8 +150,9 @@ def scene_layout(scene: Scene) -> np.ndarray:
     "The same from a scene that nobody has rendered."
     out = np.full((len(HUES), 2), np.nan)
     if scene.objects:
-        rcz = project(scene.positions([0.0]), *scene.cameras([0.0]), scene.size, scene.pixels_per_unit)[0]
-        for thing, (row, col, _) in zip(scene.objects, rcz):
+        rcz = project(scene.positions([0.0]), *scene.cameras([0.0]), scene.size,
+                      scene.pixels_per_unit)
+        for thing, (row, col, _) in zip(scene.objects, rcz[0]):
             out[list(HUES).index(thing.color)] = (col - scene.size[1] / 2, row - scene.size[0] / 2)
     return out / scene.pixels_per_unit
 
@@ -201,8 +202,8 @@ def evaluate_memory(videos: Sequence[Video] | None = None, training: TrainingSet
 
     videos: generated ones. Columns (grey levels): real (held-out clips: what is to be expected of
     new videos), broken (training clips with a little noise: what a copy looks like), shuffled
-    (real clips against random training clips instead of the nearest), generated. `copies`: the share of generated videos
-    nearer than the nearest percent of the held-out ones."""
+    (real clips against random training clips instead of the nearest), generated. `copies`: the
+    share of videos that are nearer than the nearest percent of the held-out ones."""
     start, rng = time.perf_counter(), np.random.default_rng(seed)
     training = training or TrainingSet()
     real = [c.video for c in cases(n, "iid", seed)]

@@ -16,6 +16,7 @@ import numpy as np
 
 from .parsers import Reading, judge, read
 from .results import bootstrap, make_result
+from .shapes import spoil
 from ..video import Video
 from ..world.facts import Fact, facts_of
 from ..world.render import render
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 # %% auto #0
-__all__ = ['KINDS', 'LEAST', 'Generate', 'Case', 'cases', 'rearranged', 'recolored', 'broken', 'Tally', 'tally', 'scores',
-           'macro', 'reconstruct', 'shuffled_tally', 'broken_tally', 'controls', 'table', 'evaluate_fidelity',
-           'fidelity_result']
+__all__ = ['KINDS', 'LEAST', 'Generate', 'SPOILS', 'Case', 'cases', 'rearranged', 'recolored', 'broken', 'Tally', 'tally',
+           'shuffled_tally', 'broken_tally', 'scores', 'macro', 'controls', 'reconstruct', 'evaluate_fidelity',
+           'fidelity_result', 'table', 'evaluate_parsers']
 
 # %% ../../nbs/09g_fidelity.ipynb #197dce8e
 @dataclass(frozen=True, eq=False)
@@ -42,7 +43,8 @@ class Case:
 
 @lru_cache(maxsize=4)
 def cases(n: int, split: str = "iid", seed: int = 0, size: tuple[int, int] = (64, 64),
-          frames: int = 17, families: tuple[str, ...] = ("attributes", "camera")) -> tuple[Case, ...]:
+          frames: int = 17,
+          families: tuple[str, ...] = ("attributes", "camera")) -> tuple[Case, ...]:
     "The first n clips of that length with medium captions that state at least four facts."
     world, found = World(seed, split, families, [size]), []
     for i in itertools.count():
@@ -149,38 +151,7 @@ def tally(readings: Iterable[Reading], facts: Iterable[Sequence[Fact]]) -> Tally
         rows.append(row)
     return Tally(*np.stack(rows, 1))
 
-# %% ../../nbs/09g_fidelity.ipynb #d29ee576
-LEAST = 8                               # facts of a kind, below which it is reported but not averaged
-
-
-def scores(column: Tally, real: Tally, shuffled: Tally, weights=None) -> np.ndarray:
-    """Fidelity by kind: 0 = as if for another prompt, 1 = as good as a real render.
-
-    (accuracy - shuffled) / (accuracy on real - shuffled), NaN for a kind that is too rare."""
-    acc, top, chance = (t.accuracy(weights) for t in (column, real, shuffled))
-    rare = (real.counts.sum(0) < LEAST) | (column.counts.sum(0) < LEAST)
-    return np.where(rare, np.nan, (acc - chance) / np.maximum(top - chance, 0.05))
-
-
-def macro(column: Tally, real: Tally, shuffled: Tally, weights=None) -> np.ndarray:
-    "Mean of the scores over kinds."
-    return np.nanmean(scores(column, real, shuffled, weights), -1)
-
 # %% ../../nbs/09g_fidelity.ipynb #8c21a70d
-def reconstruct(vae: nn.Module, videos: Sequence[Video], batch: int = 8) -> list[Video]:
-    "Videos of equal shape after encoding and decoding."
-    import torch
-
-    out = []
-    with torch.no_grad():
-        for start in range(0, len(videos), batch):
-            part = videos[start:start + batch]
-            x = torch.stack([v.tensor() for v in part])
-            y = vae.decode(vae.encode(x), frames=x.shape[2], size=tuple(x.shape[3:]))
-            out += [Video.from_tensor(p, v.fps) for p, v in zip(y, part)]
-    return out
-
-
 def shuffled_tally(readings: Sequence[Reading], facts: Sequence[Sequence[Fact]], seed: int = 0,
                    rounds: int = 4) -> Tally:
     "Chance: every reading against the captions of other clips."
@@ -198,6 +169,23 @@ def broken_tally(items: Sequence[Case]) -> Tally:
     colors = tally((read(render(recolored(c.scene)).video) for c in items), facts)
     return others.only(~color) + colors.only(color)
 
+# %% ../../nbs/09g_fidelity.ipynb #d29ee576
+LEAST = 8                               # facts of a kind; rarer kinds are not averaged
+
+
+def scores(column: Tally, real: Tally, shuffled: Tally, weights=None) -> np.ndarray:
+    """Fidelity by kind: 0 = as if for another prompt, 1 = as good as a real render.
+
+    (accuracy - shuffled) / (accuracy on real - shuffled), NaN for a kind that is too rare."""
+    acc, top, chance = (t.accuracy(weights) for t in (column, real, shuffled))
+    rare = (real.counts.sum(0) < LEAST) | (column.counts.sum(0) < LEAST)
+    return np.where(rare, np.nan, (acc - chance) / np.maximum(top - chance, 0.05))
+
+
+def macro(column: Tally, real: Tally, shuffled: Tally, weights=None) -> np.ndarray:
+    "Mean of the scores over kinds."
+    return np.nanmean(scores(column, real, shuffled, weights), -1)
+
 # %% ../../nbs/09g_fidelity.ipynb #cd694b4a
 @lru_cache(maxsize=4)
 def controls(n: int, split: str = "iid", seed: int = 0, **which) -> dict[str, Tally]:
@@ -207,13 +195,19 @@ def controls(n: int, split: str = "iid", seed: int = 0, **which) -> dict[str, Ta
     return dict(real=tally(readings, facts), broken=broken_tally(items),
                 shuffled=shuffled_tally(readings, facts, seed))
 
+# %% ../../nbs/09g_fidelity.ipynb #c13d59c1
+def reconstruct(vae: nn.Module, videos: Sequence[Video], batch: int = 8) -> list[Video]:
+    "Videos of equal shape after encoding and decoding."
+    import torch
 
-def table(columns: dict[str, Tally]) -> dict[str, dict[str, float]]:
-    "Accuracy by kind and column, and how many facts were judged."
-    count = columns["real"].counts.sum(0)
-    shares = {name: t.accuracy() for name, t in columns.items()}
-    return {kind: dict(n=int(count[k]), **{c: round(float(a[k]), 4) for c, a in shares.items()})
-            for k, kind in enumerate(KINDS) if count[k]}
+    out = []
+    with torch.no_grad():
+        for start in range(0, len(videos), batch):
+            part = videos[start:start + batch]
+            x = torch.stack([v.tensor() for v in part])
+            y = vae.decode(vae.encode(x), frames=x.shape[2], size=tuple(x.shape[3:]))
+            out += [Video.from_tensor(p, v.fps) for p, v in zip(y, part)]
+    return out
 
 # %% ../../nbs/09g_fidelity.ipynb #b9bbe26e
 Generate = Callable[[list[str]], list[Video]]
@@ -249,3 +243,36 @@ def fidelity_result(columns: dict[str, Tally], *, n: int, split: str, **record) 
     return make_result(f"the video shows what the prompt says ({split})",
                        {name: np.nanmean(s) for name, s in by_kind.items()}, ends, n=n, split=split,
                        worst=worst, accuracy=table(columns), **record)
+
+# %% ../../nbs/09g_fidelity.ipynb #76455758
+def table(columns: dict[str, Tally]) -> dict[str, dict[str, float]]:
+    "Accuracy by kind and column, and how many facts were judged."
+    count = columns["real"].counts.sum(0)
+    shares = {name: t.accuracy() for name, t in columns.items()}
+    return {kind: dict(n=int(count[k]), **{c: round(float(a[k]), 4) for c, a in shares.items()})
+            for k, kind in enumerate(KINDS) if count[k]}
+
+# %% ../../nbs/09g_fidelity.ipynb #06ae20b5
+SPOILS = dict(real=(0, 0), blurred=(0.6, 0), noisy=(0, 0.02), both=(0.6, 0.02))
+
+
+def evaluate_parsers(n: int = 300, split: str = "iid", seed: int = 0, command: str = "") -> dict:
+    """How often the parsers are right, as a result record: all facts, all families and sizes.
+
+    Columns: real clips, the same with blur (sigma in pixels) and noise, and shuffled ones."""
+    start, rng = time.perf_counter(), np.random.default_rng(seed)
+    world, seen, facts = World(seed, split), {name: [] for name in SPOILS}, []
+    for i in range(n):
+        clip = world[i]
+        facts.append(clip.facts)
+        for name, amounts in SPOILS.items():
+            frames = spoil(clip.video.frames, rng, *amounts)
+            seen[name].append(read(clip.video.replace(frames=frames)))
+    columns = {name: tally(readings, facts) for name, readings in seen.items()}
+    columns["shuffled"] = shuffled_tally(seen["real"], facts, seed)
+    def mean(t, weights=np.ones(n)): return np.nanmean(t.accuracy(weights), -1)
+    return make_result(f"parsers read facts from frames ({split})",
+                       {name: mean(t) for name, t in columns.items()},
+                       {name: bootstrap(lambda w, t=t: mean(t, w), n) for name, t in columns.items()},
+                       n=n, seeds=[seed], command=command, split=split, accuracy=table(columns),
+                       wall_s=time.perf_counter() - start)

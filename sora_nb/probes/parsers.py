@@ -38,7 +38,8 @@ PITCH = np.arctan2(Camera().height - Camera().target[2], Camera().radius)
 HALFWAY = float(np.sqrt(SIZES["small"] * SIZES["large"]))
 
 
-def measure(footage: Footage, track: Track, shape: str, path: Camera, t: int) -> tuple[float, float]:
+def measure(footage: Footage, track: Track, shape: str, path: Camera,
+            t: int) -> tuple[float, float]:
     "Half extent and depth of the centre (world units) of an object that stands on the ground."
     foot = np.array([[[track.box[t, 1], track.box[t, 2:].mean()]]], float)
     _, depth = unproject(foot, path, footage.times[t:t + 1], footage)
@@ -56,7 +57,7 @@ MIDDLE = 0.45
 
 
 def anchor(track: Track) -> tuple[np.ndarray, np.ndarray]:
-    "Frames [n] and pixels [n, 2] of a corner of the box that nothing hides, if there is one."
+    "Frames [n] and pixels [n, 2] of a corner of the box that nothing hides, moved to the middle."
     contact = track.mask & (neighbours(track.cover) > 0)
     reach, box = box_of(contact), track.box
     free = np.abs(reach - box) >= 2                   # the contact stays off that edge
@@ -64,28 +65,36 @@ def anchor(track: Track) -> tuple[np.ndarray, np.ndarray]:
     free &= (track.whole & (track.area > 0))[:, None]
     row, col = free[:, :2].sum(0).argmax(), 2 + free[:, 2:].sum(0).argmax()
     frames = np.nonzero(free[:, row] & free[:, col])[0]
-    return frames, box[frames][:, [row, col]].astype(float)
+    inward = np.median(track.extent[track.area > 0], 0) / 2 * (1 - 2 * np.array([row, col - 2]))
+    return frames, box[frames][:, [row, col]] + inward
 
 
-def seen_well(track: Track, still_camera: bool) -> tuple[np.ndarray, np.ndarray]:
-    "Frames [n] and pixels [n, 2] that move with an object: its centroid, or a corner of its box."
+def seen_well(track: Track, still_camera: bool) -> tuple[np.ndarray, np.ndarray, float]:
+    """Frames [n] and pixels [n, 2] that move with an object, and how grainy they are (pixels).
+
+    Its centroid when it is whole and alone, or as large as then; else a corner of its box."""
     present = track.area > 0.25 * np.median(track.area[track.area > 0])
-    alone, full = (np.nonzero(present & good)[0] for good in (track.whole & track.apart, track.whole))
-    choices = [(frames, track.center[frames]) for frames in (alone, full, np.nonzero(present)[0])]
+    alone = present & track.whole & track.apart
+    if alone.any():
+        alone |= present & track.whole & (track.area >= 0.9 * np.median(track.area[alone]))
+    frames = [np.nonzero(good)[0] for good in (alone, present & track.whole, present)]
+    choices = [(f, track.center[f], 0.15) for f in frames]
     if still_camera:
-        choices.insert(1, anchor(track))
+        choices.insert(1, (*anchor(track), 0.45))
     return next((c for c in choices if len(c[0]) >= 3), choices[-1])
 
 
-def ground_track(footage: Footage, track: Track, path: Camera) -> tuple[np.ndarray, np.ndarray]:
-    """Times [n] and places [n, 2] on the ground (right, forward) of an object.
+def ground_track(footage: Footage, track: Track,
+                 path: Camera) -> tuple[np.ndarray, np.ndarray, float]:
+    """Times [n] and places [n, 2] on the ground (right, forward) of an object; grain (base pixels).
 
     A moving camera tells the height of the centre: the one at which it moves least."""
-    frames, pixels = seen_well(track, path.motion == "static")
+    frames, pixels, grain = seen_well(track, path.motion == "static")
     rc, times = pixels[:, None], footage.times[frames]
     def at(z): return unproject(rc, path, times, footage, z)[0][:, 0]
     def spread(z): return np.abs(at(z) - np.median(at(z), 0)).sum(1).mean()
-    return times, at(MIDDLE if path.motion == "static" else min(HEIGHTS, key=spread))
+    z = MIDDLE if path.motion == "static" else min(HEIGHTS, key=spread)
+    return times, at(z), grain / np.sqrt(footage.zoom)
 
 # %% ../../nbs/09e_parsers.ipynb #776d5bcc
 def line(times: np.ndarray, points: np.ndarray, rounds: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -99,25 +108,39 @@ def line(times: np.ndarray, points: np.ndarray, rounds: int = 5) -> tuple[np.nda
     return fit[1], rest
 
 # %% ../../nbs/09e_parsers.ipynb #e0bd48ef
-STILL = 0.19                            # world units / s; the slowest mover has 0.25
+STILL = 0.21                            # world units / s; the slowest mover has 0.25
 WIGGLE = 0.10                           # world units; the narrowest swing has 0.17
 FAST = 0.62                             # between the slow (0.45) and the fast (0.85)
 
 
-def name_motion(times: np.ndarray, points: np.ndarray) -> tuple[str | None, str | None]:
-    "Motion and speed of a track on the ground; a bounce looks like a swing along the line of sight."
+def name_motion(times: np.ndarray, points: np.ndarray,
+                grain: float = 0.15) -> tuple[str | None, str | None]:
+    """Motion and speed of a track on the ground, whose pixels are uncertain by `grain`.
+
+    A bounce looks like a swing along the line of sight."""
     if len(times) < 2:
         return None, None
     velocity, rest = line(times, points)
     sight = points.mean(0) + [0, Camera().radius]
-    sight = sight / np.linalg.norm(sight)
+    far = np.linalg.norm(sight)
+    sight = sight / far
     across, along = rest @ [sight[1], -sight[0]], rest @ sight
     spread = np.median(np.abs(np.stack([*rest.T, across, along])), 1) * 1.5
-    x, y, across, along = spread
+    # world units that one pixel of the base tier means at this distance, sideways and in depth
+    fine = np.array([far, far**2 / (Camera().height - MIDDLE)]) / focal()
+    x, y = spread[:2] - grain * fine
     if max(x, y) > WIGGLE:
-        if across < 0.35 * along:
-            return "bounces", None
-        return ("sways" if y < 0.5 * x else "circles"), None
+        return _name_swing(*spread), None
+    return _name_slide(velocity)
+
+
+def _name_swing(x, y, across, along):
+    if across < 0.35 * along:
+        return "bounces"
+    return "sways" if y < 0.5 * x else "circles"
+
+
+def _name_slide(velocity):
     speed = float(np.hypot(*velocity))
     if speed < STILL:
         return "still", None
@@ -158,7 +181,8 @@ def read_thing(footage: Footage, color: str, track: Track, shape: str, path: Cam
     motion, speed = None, None
     if len(track.area) > 1:
         motion, speed = name_motion(*ground_track(footage, track, path))
-        if path.motion == "static" and not track.apart.all() and only_hidden(track):
+        mostly_alone = (track.whole & track.apart).mean() > 0.5
+        if path.motion == "static" and not mostly_alone and only_hidden(track):
             motion, speed = "still", None
     frames = best_frames(track, len(track.area))
     lowest = frames[track.box[frames, 1].argmax()]
@@ -167,7 +191,8 @@ def read_thing(footage: Footage, color: str, track: Track, shape: str, path: Cam
     seen = int(np.nonzero(track.area)[0][0])
     _, depth = measure(footage, track, shape, path, t if motion == "bounces" else seen)
     u = (track.center[:, 1] - footage.size[1] / 2) / footage.scale
-    return Thing(color, shape, "large" if half > HALFWAY else "small", half, motion, speed, u, depth)
+    size = "large" if half > HALFWAY else "small"
+    return Thing(color, shape, size, half, motion, speed, u, depth)
 
 
 def repeats(footage: Footage) -> bool:

@@ -101,7 +101,8 @@ def box_of(mask: np.ndarray) -> np.ndarray:
     "Edges (top, bottom, left, right) of a mask [T, H, W] -> [T, 4]."
     _, h, w = mask.shape
     r, c = mask.any(2), mask.any(1)
-    return np.stack([r.argmax(1), h - r[:, ::-1].argmax(1), c.argmax(1), w - c[:, ::-1].argmax(1)], 1)
+    last_row, last_col = r[:, ::-1].argmax(1), c[:, ::-1].argmax(1)
+    return np.stack([r.argmax(1), h - last_row, c.argmax(1), w - last_col], 1)
 
 
 def follow(mask: np.ndarray, others: list[np.ndarray]) -> Track:

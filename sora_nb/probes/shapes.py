@@ -89,7 +89,8 @@ def examples(clip: Clip, frames: np.ndarray) -> tuple[list[np.ndarray], list[int
         if thing.color not in tracks:
             continue
         track = tracks[thing.color]
-        for t in np.nonzero((track.area > 14 * footage.zoom) & (clip.truth.visible[:, k] > 0.45))[0]:
+        good = (track.area > 14 * footage.zoom) & (clip.truth.visible[:, k] > 0.45)
+        for t in np.nonzero(good)[0]:
             crops.append(crop(footage, track, t))
             answers.append(SHAPES.index(thing.shape))
     return crops, answers
@@ -146,8 +147,9 @@ def make(path: str = "data/checkpoints/shape_parser", clips: int = 3500, steps: 
     scores = {name: accuracy(net, *shape_data(200, "iid", 7, *worst))
               for name, worst in dict(real=(0, 0), spoiled=(1.3, 0.04)).items()}
     command = "python -c 'from sora_nb.probes.shapes import make; make()'"
-    card = dict(kind="shape parser", command=command, seed=seed, width=width, steps=steps, clips=clips,
-                crops=len(crops), world_version=WORLD_VERSION, accuracy_per_frame=scores)
+    card = dict(kind="shape parser", command=command, seed=seed, width=width, steps=steps,
+                clips=clips, crops=len(crops), world_version=WORLD_VERSION,
+                accuracy_per_frame=scores)
     save_checkpoint(path, net.state_dict(), card)
     return card
 

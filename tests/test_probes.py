@@ -1,0 +1,502 @@
+"""Parsers and the fidelity probe: each check passes on our code and rejects broken variants."""
+
+import itertools
+import time
+
+import numpy as np
+import pytest
+
+from sora_nb.probes import backdrop, fidelity, parsers, pixels
+from sora_nb.probes.backdrop import PATHS, camera_scores, checker_score, light_and_tone
+from sora_nb.probes.diversity import (
+    TrainingSet,
+    difference,
+    evaluate_diversity,
+    evaluate_memory,
+    fits,
+    variety,
+)
+from sora_nb.probes.parsers import Reading, judge, measure, name_motion, read
+from sora_nb.probes.pixels import Footage, find_tracks, free_ground, neighbours, unproject
+from sora_nb.probes.results import (
+    bootstrap,
+    check_result,
+    make_result,
+    mean_interval,
+    read_result,
+    write_result,
+)
+from sora_nb.probes.shapes import ShapeNet, blur, examples, shape_net, spoil
+from sora_nb.video import Video
+from sora_nb.world.facts import Fact
+from sora_nb.world.render import render
+from sora_nb.world.sampler import World
+from sora_nb.world.scenes import (
+    HUES,
+    LIGHTS,
+    SHAPES,
+    TONES,
+    Camera,
+    Ground,
+    Motion,
+    Object,
+    Scene,
+    project,
+)
+
+
+def one(shape="sphere", color="red", size="small", at=(0.0, 0.5), motion=Motion(), **scene):
+    return Scene((Object(shape, color, size, at, motion=motion),), **scene)
+
+
+def footage_of(scene, frames=None):
+    return Footage.of(render(scene, frames=frames).video)
+
+
+# --- pixels -----------------------------------------------------------------------------------
+
+
+def check_colors(find):
+    "Exactly the hues that are there: in three lights, through blur and noise, and no seams."
+    rng = np.random.default_rng(0)
+    for k, (a, b) in enumerate(zip(HUES, list(HUES)[1:] + ["red"])):
+        objects = Object("sphere", a, "small", (-0.5, 0.0)), Object("cube", b, "large", (0.3, 0.3))
+        for light in LIGHTS:
+            scene = Scene(objects, light=light, ground=Ground("speckled", TONES[k % 3]))
+            frames = spoil(render(scene, frames=1).video.frames, rng, 0.6, 0.02)
+            assert set(find(Footage(frames))) == {a, b}, (a, b, light)
+    assert not find(footage_of(Scene(light="night"), 1)), "an empty night is empty"
+
+
+def without_cores(footage):
+    labels = pixels.hue_labels(footage.frames)
+    return {name: None for k, name in enumerate(HUES, 1) if (labels == k).sum() > 10}
+
+
+def without_saturation(footage):
+    hue = np.argmax(footage.frames, -1)
+    return {name: None for k, name in enumerate(("red", "green", "blue")) if (hue == k).sum() > 20}
+
+
+def test_colors():
+    check_colors(find_tracks)
+    for broken in (without_cores, without_saturation):
+        with pytest.raises(AssertionError):
+            check_colors(broken)
+
+
+def check_unproject(impl):
+    "It undoes projection for every camera path, height and picture size."
+    points = np.random.default_rng(0).uniform((-2, -2, 0.4), (2, 3, 0.4), (1, 40, 3)).repeat(3, 0)
+    times = np.array([0.0, 0.7, 2.0])
+    for path, shape in itertools.product(PATHS, ((64, 64), (48, 96))):
+        footage = Footage(np.zeros((3, *shape, 3), np.uint8))
+        rcz = project(points, *pixels.pose(path, times), shape)
+        xy, depth = impl(rcz[..., :2], path, times, footage, 0.4)
+        front = rcz[..., 2] > 1
+        assert np.allclose(xy[front], points[..., :2][front], atol=1e-6)
+        assert np.allclose(depth[front], rcz[..., 2][front])
+
+
+def test_unproject():
+    check_unproject(unproject)
+    with pytest.raises(AssertionError):  # forgets the height
+        check_unproject(lambda rc, path, t, f, z: unproject(rc, path, t, f))
+    with pytest.raises(AssertionError):  # thinks the camera rests
+        check_unproject(lambda rc, path, t, f, z: unproject(rc, PATHS[0], t, f, z))
+
+
+def check_tracks(find):
+    "Centroids are projected centres; frames in which something is hidden or cut are flagged."
+    mover = one(at=(-1.4, 0.0), motion=Motion("uniform", (1.1, 0, 0)))
+    clip = render(
+        mover.replace(objects=(*mover.objects, Object("cube", "blue", "large", (0, 1.6))))
+    )
+    tracks = find(Footage.of(clip.video))
+    center = project(clip.truth.positions, clip.truth.eye, clip.truth.rotation)[..., :2]
+    ball, cube = tracks["red"], tracks["blue"]
+    assert np.hypot(*(ball.center - center[:, 0])[ball.whole].T).max() < 1
+    hidden = clip.truth.visible[:, 1] < 0.97
+    assert hidden.any() and not cube.apart[hidden].any(), "the cube is hidden by the ball"
+    assert ball.apart.all(), "the ball is in front"
+    gone = find(footage_of(one(at=(0.6, -0.5), motion=Motion("uniform", (1.1, 0, 0)))))["red"]
+    assert gone.whole[0] and not gone.whole[-1]
+
+
+def test_tracks():
+    check_tracks(find_tracks)
+
+    def always(field):
+        def find(footage):
+            out = find_tracks(footage)
+            for track in out.values():
+                object.__setattr__(track, field, np.ones_like(track.whole))
+            return out
+
+        return find
+
+    for broken in ("apart", "whole"):
+        with pytest.raises(AssertionError):
+            check_tracks(always(broken))
+
+
+# --- backdrop ---------------------------------------------------------------------------------
+
+
+def check_light(impl):
+    for k, (light, tone) in enumerate(itertools.product(LIGHTS, TONES)):
+        scene = one(light=light, ground=Ground(("checkered", "speckled")[k % 2], tone))
+        footage = footage_of(scene.replace(size=((64, 64), (48, 96))[k % 2]), 1)
+        assert impl(footage, free_ground(footage, find_tracks(footage))) == (light, tone)
+
+
+def by_brightness(footage, free):
+    level = footage.gray[free].mean()
+    return "night" if level < 80 else "sunset" if level < 120 else "day", "gray"
+
+
+def test_light_and_tone():
+    check_light(light_and_tone)
+    with pytest.raises(AssertionError):
+        check_light(by_brightness)
+
+
+def check_pattern(score):
+    for seed in range(4):
+        for pattern in ("checkered", "speckled"):
+            footage = footage_of(one(ground=Ground(pattern, "tan", seed)), 1)
+            found = score(footage, free_ground(footage, find_tracks(footage)), "day", "tan")
+            assert (found > backdrop.CHECKERED) == (pattern == "checkered"), (seed, pattern, found)
+
+
+def test_pattern():
+    check_pattern(checker_score)
+    with pytest.raises(AssertionError):  # contrast is not a pattern
+        check_pattern(lambda f, free, *_: f.gray[free].std() / 40)
+
+
+def check_camera(score):
+    "Every named path is recognized; movers are not cameras; a flat pan is no path."
+    ground, rng = Ground("speckled", "gray", 2), np.random.default_rng(0)
+    for path in PATHS:
+        frames = render(one(camera=path, ground=ground)).video.frames
+        footage = Footage(spoil(frames, rng, 0.6, 0.02))
+        free = free_ground(footage, find_tracks(footage))
+        assert PATHS[int(np.argmax(score(footage, free)))] == path
+    mover = footage_of(
+        one("cube", size="large", motion=Motion("uniform", (1, 0, 0)), light="sunset")
+    )
+    assert np.argmax(score(mover, free_ground(mover, find_tracks(mover)))) == 0
+
+
+def test_camera():
+    check_camera(camera_scores)
+    with pytest.raises(AssertionError):
+        check_camera(lambda footage, free: np.eye(len(PATHS))[0])
+    with pytest.raises(AssertionError):  # brightness alone
+        check_camera(
+            lambda f, free: camera_scores(f, free, compare=lambda a, b: -abs(a.mean() - b.mean()))
+        )
+    pushed = np.stack(
+        [np.roll(render(one(), frames=1).video.frames[0], -2 * t, 1) for t in range(17)]
+    )
+    assert camera_scores(Footage(pushed), np.ones(pushed.shape[:3], bool)).max() < 0.7
+
+
+# --- objects ----------------------------------------------------------------------------------
+
+
+def check_size(impl):
+    "Small stays small nearby, large stays large far away."
+    for shape in SHAPES:
+        for size, y in itertools.product(("small", "large"), (-1.0, 0.5, 1.3)):
+            footage = footage_of(one(shape, "blue", size, (0.3, y)), 1)
+            half, depth = impl(footage, find_tracks(footage)["blue"], shape, Camera(), 0)
+            assert (half > parsers.HALFWAY) == (size == "large"), (shape, size, y, half)
+            assert abs(depth - (y + 5) * 0.94 - 0.6) < 0.5
+
+
+def test_size():
+    check_size(measure)
+    with pytest.raises(AssertionError):  # no depth: pixels only
+        check_size(lambda f, track, shape, path, t: (np.sqrt(track.area[t]) / 25, 5.0))
+    with pytest.raises(AssertionError):  # all shapes alike
+        check_size(lambda f, track, shape, path, t: measure(f, track, "cone", path, t))
+
+
+MOTIONS = {
+    "still": Motion(),
+    "slides left": Motion("uniform", (-0.3, 0, 0)),
+    "slides right": Motion("uniform", (1.0, 0, 0)),
+    "slides away": Motion("uniform", (0, 0.9, 0)),
+    "slides closer": Motion("uniform", (0, -0.3, 0)),
+    "bounces": Motion("bounce", amplitude=0.6, period=0.9),
+    "sways": Motion("sway", amplitude=0.45, period=2.0),
+    "circles": Motion("circle", amplitude=0.45, period=1.0),
+}
+SPEEDS = {
+    "slides left": "slow",
+    "slides right": "fast",
+    "slides away": "fast",
+    "slides closer": "slow",
+}
+
+
+def check_motion(name):
+    for wanted, motion in MOTIONS.items():
+        footage = footage_of(one(at=(0.4, 0.5), motion=motion, light="night"))
+        track = find_tracks(footage)["red"]
+        found = name(*parsers.ground_track(footage, track, PATHS[0]))
+        assert found == (wanted, SPEEDS.get(wanted)), (wanted, found)
+    footage = footage_of(one(at=(0.4, 0.5), camera=PATHS[2]))
+    found = name(*parsers.ground_track(footage, find_tracks(footage)["red"], PATHS[2]))
+    assert found == ("still", None), "a still object before a moving camera"
+
+
+def test_motion():
+    check_motion(name_motion)
+    with pytest.raises(AssertionError):  # backwards in time
+        check_motion(lambda t, xy, grain: name_motion(t, xy[::-1]))
+    with pytest.raises(AssertionError):  # first and last frame only
+        check_motion(lambda t, xy, grain: name_motion(t[[0, -1]], xy[[0, -1]]))
+
+
+def test_shapes_need_a_trained_network():
+    rng, right, blind, total = np.random.default_rng(0), 0, 0, 0
+    world, untrained = World(5, "combo", ["image"]), ShapeNet().eval()
+    import torch
+
+    for i in range(12):
+        clip = render(world.scene(i))
+        crops, answers = examples(clip, spoil(clip.video.frames, rng, 0.6, 0.02))
+        x = torch.from_numpy(np.stack(crops))
+        with torch.no_grad():
+            right += int((shape_net()(x).argmax(1).numpy() == answers).sum())
+            blind += int((untrained(x).argmax(1).numpy() == answers).sum())
+        total += len(answers)
+    assert right >= 0.94 * total > 0.6 * total > blind
+    assert np.allclose(blur(np.full((1, 9, 9, 3), 7.0), 1.0), 7)
+
+
+def test_never_fails_on_odd_frames():
+    "Whatever a diverged model paints, the parser answers."
+    rng = np.random.default_rng(0)
+    for shape in ((1, 16, 16), (2, 48, 32), (17, 64, 64)):
+        for frames in (
+            np.zeros((*shape, 3), np.uint8),
+            np.full((*shape, 3), 255, np.uint8),
+            rng.integers(0, 256, (*shape, 3), np.uint8),
+            np.broadcast_to(np.array([230, 23, 23], np.uint8), (*shape, 3)).copy(),
+        ):
+            assert isinstance(read(Video(frames)), Reading)
+
+
+def test_reading_is_fast():
+    video = World(0, "iid", ["attributes"], [(64, 64)])[1].video
+    read(video)
+    costs = []
+    for _ in range(5):
+        start = time.process_time()
+        read(video)
+        costs.append(time.process_time() - start)
+    assert min(costs) < 0.06, f"{min(costs) * 1000:.0f} ms of processor time a clip"
+
+
+# --- the judge --------------------------------------------------------------------------------
+
+
+def check_judge(impl):
+    "Facts are true of the object they name, and of nothing else."
+    scene = Scene(
+        (Object("sphere", "red", "small", (-1.0, 0.0)), Object("cube", "blue", "large", (1.0, 0.0)))
+    )
+    facts = (
+        Fact("color", "red", 0),
+        Fact("shape", "sphere", 0),
+        Fact("relation", "left of", 0, 1),
+        Fact("color", "blue", 1),
+        Fact("size", "large", 1),
+        Fact("light", "day"),
+    )
+    reading = read(render(scene).video)
+    assert all(true for _, true in impl(reading, facts))
+    swapped = tuple(
+        f._replace(value=dict(red="blue", blue="red").get(f.value, f.value)) for f in facts
+    )
+    assert dict(impl(reading, swapped)) == dict(
+        color=True, shape=False, relation=False, size=False, light=True
+    )
+    missing = tuple(f._replace(value="green") if f.value == "red" else f for f in facts)
+    said = impl(reading, missing)
+    assert [true for _, true in said] == [False, False, False, True, True, True], "absent is false"
+
+
+def lenient(reading, facts):
+    things = [vars(t).values() for t in reading.things.values()]
+    return [
+        (
+            f.kind,
+            f.kind == "relation"
+            or any(f.value in t for t in map(list, [[str(v) for v in x] for x in things]))
+            or f.value in reading.scene.values(),
+        )
+        for f in facts
+    ]
+
+
+def test_judge():
+    check_judge(judge)
+    with pytest.raises(AssertionError):
+        check_judge(lenient)
+    with pytest.raises(AssertionError):  # skips what is not there
+        check_judge(lambda r, facts: [(k, t) for k, t in judge(r, facts) if t])
+    with pytest.raises(ValueError, match="colour is not stated"):
+        judge(read(render(one(), frames=1).video), (Fact("shape", "sphere", 0),))
+
+
+# --- fidelity ---------------------------------------------------------------------------------
+
+N = 24
+
+
+def check_separates(columns):
+    "Real is near 1, shuffled 0, broken not above it, and each with room in between."
+    score = {
+        name: float(fidelity.macro(t, columns["real"], columns["shuffled"]))
+        for name, t in columns.items()
+    }
+    assert score["real"] > 0.97 and abs(score["shuffled"]) < 0.01 and score["broken"] < 0.15, score
+    accuracy = columns["real"].accuracy()
+    gap = accuracy - columns["shuffled"].accuracy()
+    assert np.nanmin(accuracy) > 0.8 and np.nanmin(gap[columns["real"].counts.sum(0) >= 8]) > 0.2
+
+
+@pytest.fixture(scope="module")
+def columns():
+    return fidelity.controls(N, "iid", 0)
+
+
+def test_real_separates_from_broken_and_shuffled(columns, monkeypatch):
+    check_separates(columns)
+    blind = read(fidelity.cases(N, "iid", 0)[0].video)  # always sees the same clip
+    monkeypatch.setattr(fidelity, "read", lambda video: blind)
+    with pytest.raises(AssertionError):
+        check_separates(fidelity.controls.__wrapped__(N, "iid", 0))
+
+
+def test_a_spoiled_real_clip_is_still_real(columns):
+    items, rng = fidelity.cases(N, "iid", 0), np.random.default_rng(0)
+    seen = [read(c.video.replace(frames=spoil(c.video.frames, rng, 0.6, 0.02))) for c in items]
+    soft = fidelity.tally(seen, [c.facts for c in items])
+    assert fidelity.macro(soft, columns["real"], columns["shuffled"]) > 0.9
+
+
+def test_record(columns):
+    truth = {c.prompt: c.video for c in fidelity.cases(N, "iid", 0)}
+    result = fidelity.evaluate_fidelity(
+        lambda prompts: [truth[p] for p in prompts], n=N, command="pytest"
+    )
+    assert result["columns"]["generated"] == result["columns"]["real"] == 1.0
+    assert (
+        set(result["columns"])
+        == set(result["interval"])
+        == {"real", "broken", "shuffled", "generated"}
+    )
+    low, high = result["interval"]["broken"]
+    assert low <= result["columns"]["broken"] <= high
+    still = fidelity.evaluate_fidelity(
+        lambda prompts: [
+            truth[p].replace(frames=truth[p].frames[:1].repeat(17, 0)) for p in prompts
+        ],
+        n=N,
+    )
+    assert still["columns"]["generated"] < 0.9, "frozen videos lose the facts about time"
+    assert still["accuracy"]["shape"]["generated"] > 0.95, "but not those of the first frame"
+
+
+def test_broken_scenes_break_every_fact():
+    from sora_nb.world.facts import facts_of
+
+    for case in fidelity.cases(N, "iid", 0):
+        other = set(facts_of(fidelity.broken(case.scene))) | set(
+            facts_of(fidelity.recolored(case.scene))
+        )
+        kept = set(facts_of(fidelity.broken(case.scene))) & set(case.facts)
+        assert {f.kind for f in kept} <= {"color", "count", "relation"} and other
+
+
+# --- diversity and memory ---------------------------------------------------------------------
+
+
+def test_difference():
+    a, b = (read(c.video) for c in fidelity.cases(N, "iid", 0)[:2])
+    assert difference(a, a) == 0 and 0 < difference(a, b) == difference(b, a) <= 1
+    assert variety([a, a, a]) == 0 < variety([a, a, b]) < variety([a, b])
+
+
+def test_fits():
+    world = World(3, "iid", ["attributes"])
+    scenes = [world.scene(i) for i in range(40)]
+    for i in range(10):
+        for text, facts in world.describe(i)[1].values():
+            assert fits(scenes[i], facts), text
+    facts = world.describe(0)[1]["medium"].facts
+    assert sum(fits(s, facts) for s in scenes) < 10
+
+
+def test_diversity_record():
+    result = evaluate_diversity(prompts=3, seeds=3)
+    assert result["columns"]["broken"] < 0.1 < 0.3 < result["columns"]["real"] < 1
+
+
+def test_memory_tells_copies():
+    training = TrainingSet(n=150)
+    result = evaluate_memory(training=training, n=6)
+    assert result["columns"]["broken"] < 0.5 * result["columns"]["real"]
+    assert result["copies"]["broken"] > 0.9
+
+
+# --- results ----------------------------------------------------------------------------------
+
+
+def check_bootstrap(impl):
+    "95 % intervals of a mean cover the truth about 95 times in 100."
+    rng, covered = np.random.default_rng(0), 0
+    for k in range(200):
+        values = rng.normal(1.0, 1.0, 40)
+        low, high = impl(values, seed=k)
+        covered += low <= 1.0 <= high
+    assert 0.88 < covered / 200 < 0.99
+
+
+def test_bootstrap():
+    check_bootstrap(lambda v, seed: mean_interval(v, rounds=200, seed=seed))
+    with pytest.raises(AssertionError):  # spread of values, not of the mean
+        check_bootstrap(lambda v, seed: np.quantile(v, (0.025, 0.975)))
+    with pytest.raises(AssertionError):  # no spread at all
+        check_bootstrap(lambda v, seed: (v.mean(), v.mean()))
+    low, high = bootstrap(lambda w: w.sum(-1), 10)
+    assert low == high == 10, "every resample has n clips"
+
+
+def test_results(tmp_path):
+    result = make_result(
+        "a claim",
+        dict(real=1, generated=0.5),
+        dict(real=(1, 1), generated=(0.4, 0.6)),
+        n=64,
+        seeds=[0],
+        command="pytest",
+        wall_s=1.0,
+    )
+    write_result("claim", result, tmp_path)
+    assert read_result("claim", tmp_path) == result
+    for field in ("claim", "columns", "interval", "commit", "world_version", "wall_s"):
+        with pytest.raises(ValueError, match=field):
+            check_result({k: v for k, v in result.items() if k != field})
+    with pytest.raises(ValueError, match="no interval"):
+        check_result(result | dict(columns=dict(result["columns"], vae=0.9)))
+    with pytest.raises(ValueError, match="not a number"):
+        check_result(result | dict(columns=dict(real=float("nan"), generated=0.5)))
+    with pytest.raises(FileNotFoundError, match="claim"):
+        read_result("other", tmp_path)
