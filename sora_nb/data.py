@@ -45,7 +45,6 @@ class StepDataset(IterableDataset):
 # %% ../nbs/08a_data.ipynb #67eb34a9
 LEVELS, NOISE = 1, 2  # streams of random numbers
 
-
 def step_generator(seed: int, step: int, stream: int) -> torch.Generator:
     "A random generator (CPU) of a step; different `stream`s of one step are independent."
     state = np.random.SeedSequence([seed, step, stream]).generate_state(1, np.uint64)[0]
@@ -87,7 +86,6 @@ class Piece(NamedTuple):
 def _coords(grid: Grid, fps: float, unit: float, still: bool, start: float) -> Tensor:
     return coordinates(grid, fps=fps, pixels_per_unit=unit, still=still, start=start)
 
-
 def piece_of(z: np.ndarray, record: dict, prompt: str, *, first: int = 0, still: bool = True,
              period: float = 0.0) -> Piece:
     "The piece with latents `z [c,t,h,w]` that start at latent `first` of the clip of `record`."
@@ -104,14 +102,12 @@ def _prompt(rng, record: dict, style: str, mix: Mix) -> str:
     texts = record["captions"].get(style) or list(record["captions"].values())[-1]
     return texts[rng.integers(len(texts))]
 
-
 def _extent(rng, rows: int, window: bool, short: bool) -> tuple[int, int]:
     "First latent and number of latents of a piece of a clip with `rows` latents."
     low, high = (1, rows - 2) if window else (2, rows - 1)
     first, whole = int(window), rows - window
     n = int(rng.integers(low, high + 1)) if short and high >= low else whole
     return (first + int(rng.integers(whole - n + 1)) if window else 0), n
-
 
 def _append_still(piece: Piece, sample: Sample) -> Piece:
     "One more row: the still of the sample, at its own time."
@@ -142,7 +138,6 @@ def draw_piece(rng: np.random.Generator, data: LatentDataset, style: str, mix: M
 # %% ../nbs/08a_data.ipynb #9b0000bd
 MASKS = dict(first=0.2, start=0.2, last=0.1, end=0.1, ends=0.15, random=0.1, box=0.1, middle=0.05)
 
-
 def known_frames(rng: np.random.Generator, kind: str, rows: int) -> np.ndarray:
     """Which of `rows` >= 2 latent rows are known, bool `[rows]`; at least one is not.
 
@@ -156,7 +151,6 @@ def known_frames(rng: np.random.Generator, kind: str, rows: int) -> np.ndarray:
     if kind == "random":
         return np.isin(at, rng.permutation(rows)[:k])
     return {"first": at < 1, "start": at < k, "last": at >= rows - 1, "end": at >= k}[kind]
-
 
 def known_box(rng: np.random.Generator, grid: Grid) -> np.ndarray:
     "Everything outside a random box in space, at all times, is known: bool `[t,h,w]`."
@@ -179,7 +173,6 @@ def known_tokens(rng: np.random.Generator, grid: Grid, extra: bool) -> np.ndarra
     if extra:
         known[-1] = rng.random() < 0.8
     return known
-
 
 def noise_levels(rng: np.random.Generator, times: np.ndarray, grid: Grid, extra: bool,
                  mix: Mix) -> tuple[np.ndarray, np.ndarray]:
@@ -224,7 +217,6 @@ def _stack_tokens(pieces: Sequence[Piece]) -> Tensor:
     stacks = (torch.from_numpy(np.stack([p.latents for p in run])) for _, run in runs)
     return torch.cat([patchify(z.float()).flatten(0, 1) for z in stacks])
 
-
 def _draw_times(generator: torch.Generator, pieces: Sequence[Piece], mix: Mix) -> list[np.ndarray]:
     "One noise level for each latent row of each piece, shifted by the number of its tokens."
     rows = [p.latents.shape[1] for p in pieces]
@@ -235,6 +227,37 @@ def _draw_times(generator: torch.Generator, pieces: Sequence[Piece], mix: Mix) -
     times = torch.where(flat, uniform(n, generator), bell)
     return [t.numpy() for t in times.split(rows)]
 
+def assemble(pieces: Sequence[Piece], rng: np.random.Generator, generator: torch.Generator,
+             mix: Mix) -> TokenBatch:
+    "Sort pieces by size, draw their noise levels, pack."
+    pieces = sorted(pieces, key=lambda p: (-len(p.coords), p.latents.shape))
+    grids = [Grid.of(p.latents.shape) for p in pieces]
+    times = _draw_times(generator, pieces, mix)
+    levels, known = zip(*(noise_levels(rng, t, g, p.extra, mix)
+                          for p, g, t in zip(pieces, grids, times)))
+    flat = lambda parts: torch.from_numpy(np.concatenate([a.ravel() for a in parts]))  # noqa: E731
+    return TokenBatch(
+        tokens=_stack_tokens(pieces), coords=torch.cat([p.coords for p in pieces]),
+        segments=Segments([len(p.coords) for p in pieces]), level=flat(levels).float(),
+        loss_mask=~flat(known), period=torch.tensor([p.period for p in pieces]),
+        prompts=[p.prompt for p in pieces], grids=grids)
+
+# %% ../nbs/08a_data.ipynb #be4d65e0
+def _stack_tokens(pieces: Sequence[Piece]) -> Tensor:
+    "Clean tokens `[N,D]` of the pieces in order; neighbours of one shape are cut up together."
+    runs = itertools.groupby(pieces, key=lambda p: p.latents.shape)
+    stacks = (torch.from_numpy(np.stack([p.latents for p in run])) for _, run in runs)
+    return torch.cat([patchify(z.float()).flatten(0, 1) for z in stacks])
+
+def _draw_times(generator: torch.Generator, pieces: Sequence[Piece], mix: Mix) -> list[np.ndarray]:
+    "One noise level for each latent row of each piece, shifted by the number of its tokens."
+    rows = [p.latents.shape[1] for p in pieces]
+    n = sum(rows)
+    flat = torch.rand(n, generator=generator) < mix.uniform
+    shifts = torch.tensor([size_shift(len(p.coords)) for p in pieces])
+    bell = shift(logit_normal(n, generator), shifts.repeat_interleave(torch.tensor(rows)))
+    times = torch.where(flat, uniform(n, generator), bell)
+    return [t.numpy() for t in times.split(rows)]
 
 def assemble(pieces: Sequence[Piece], rng: np.random.Generator, generator: torch.Generator,
              mix: Mix) -> TokenBatch:

@@ -7,17 +7,19 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 # %% auto #0
-__all__ = ['CAPTIONS', 'Item', 'WorldItems', 'VideoItems', 'LatentCache', 'encode_item', 'encode_items', 'encode_world', 'Sample',
-           'LatentDataset']
+__all__ = ['CAPTIONS', 'BlockConfig', 'BlockMeans', 'Item', 'WorldItems', 'VideoItems', 'encode_item', 'encode_items',
+           'encode_world', 'LatentCache', 'Sample', 'LatentDataset']
 
 # %% ../nbs/08_latents.ipynb #e4afe2d3
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 # %% ../nbs/08_latents.ipynb #61fbd571
@@ -25,6 +27,34 @@ from .patches import tier
 from .video import Video
 from .world.captions import STYLES, facts_of, write
 from .world.render import render
+
+# %% ../nbs/08_latents.ipynb #0d45ea77
+@dataclass
+class BlockConfig:
+    "What a `BlockMeans` has to say about itself."
+    latent: int = 3
+
+class BlockMeans(nn.Module):
+    """The autoencoder without learning: the mean colour of each block of 4x8x8 pixels.
+
+    Same shapes, time grid and prefix property as `VideoVAE`; for examples and tests."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config, self.gain = BlockConfig(), nn.Parameter(torch.tensor(2.0))
+
+    def encode_ring(self, x: Tensor) -> Tensor:
+        "A loop of 4n frames `[B,3,4n,H,W]` -> n group latents."
+        return F.avg_pool3d(x, (4, 8, 8)) * self.gain
+
+    def encode(self, x: Tensor) -> Tensor:
+        "Pixels `[B,3,1+4m,H,W]` -> latents `[B,3,1+m,H/8,W/8]`; latent 0 is a still."
+        return self.encode_ring(torch.cat([x[:, :, :1].expand(-1, -1, 3, -1, -1), x], 2))
+
+    def decode(self, z: Tensor) -> Tensor:
+        "Latents -> pixels: every block in its one colour."
+        x = F.interpolate(z / self.gain, scale_factor=(4, 8, 8), mode="nearest")
+        return x[:, :, 3:].clamp(-1, 1)
 
 # %% ../nbs/08_latents.ipynb #d4276695
 class Item(NamedTuple):
@@ -41,7 +71,6 @@ class Item(NamedTuple):
 
 # %% ../nbs/08_latents.ipynb #d9229fe0
 CAPTIONS = dict(short=1, medium=2, descriptive=3)  # variants of each style in the cache
-
 
 class WorldItems(Dataset):
     "Clips `start` to `start + n` of a world, rendered when asked for."
@@ -85,10 +114,47 @@ class VideoItems(Dataset):
         return Item(Video(video.frames[:t, y:y + h, x:x + w], video.fps), captions, "video",
                     tier(h, w), t // 2)
 
+# %% ../nbs/08_latents.ipynb #973511c5
+@torch.no_grad()
+def encode_item(vae: torch.nn.Module, item: Item) -> tuple[dict[str, Tensor], dict]:
+    "Latents of the roles clip, still, ring (those that apply), `[c,t,h,w]`, and the index record."
+    device = next(vae.parameters()).device
+    x = item.video.tensor()[None].to(device)  # [1,3,T,H,W]
+    latents = {"clip": vae.encode(x)[0]}
+    if item.still:
+        latents["still"] = vae.encode(x[:, :, item.still:item.still + 1])[0]
+    if item.ring:
+        latents["ring"] = vae.encode_ring(x[:, :, :item.ring])[0]
+    fps = item.video.fps
+    return latents, dict(family=item.family, fps=fps, pixels_per_unit=item.pixels_per_unit,
+                         still=item.still / fps, period=item.ring / fps, captions=item.captions)
+
+def encode_items(vae: torch.nn.Module, items: Dataset, folder: str | Path, card: dict, *,
+                 workers: int = 0, quiet: bool = False) -> Path:
+    """Encode all items that `folder` does not hold yet; returns the folder.
+
+    workers: processes that prepare (render) items. card: what must match to go on later."""
+    cache = LatentCache(folder, card)
+    todo = Subset(items, range(cache.count, len(items)))
+    start, first, told = time.perf_counter(), cache.count, time.perf_counter()
+    for item in DataLoader(todo, batch_size=None, num_workers=workers, collate_fn=lambda x: x):
+        cache.add(*encode_item(vae, item))
+        now = time.perf_counter()
+        if not quiet and (now - told > 10 or cache.count == len(items)):
+            told, rate = now, (cache.count - first) / (now - start)
+            print(f"encoded {cache.count}/{len(items)}  {rate:.1f} clips/s  "
+                  f"eta {(len(items) - cache.count) / rate:.0f} s", flush=True)
+    return cache.folder
+
+def encode_world(vae: torch.nn.Module, world, folder: str | Path, n: int, *, vae_sha256: str = "",
+                 start: int = 0, **kwargs) -> Path:
+    "Render and encode clips `start` to `start + n` of `world` (see `encode_items`)."
+    card = dict(world.card, start=start, vae_sha256=vae_sha256, latent=vae.config.latent)
+    return encode_items(vae.eval(), WorldItems(world, n, start), folder, card, **kwargs)
+
 # %% ../nbs/08_latents.ipynb #467beb2e
 def _shape_name(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
-
 
 class LatentCache:
     """A folder of latents: one file of float16 rows for each shape, `index.jsonl`, `card.json`.
@@ -134,7 +200,7 @@ class LatentCache:
             f.write(json.dumps({**record, "rows": rows}) + "\n")
         self.count += 1
 
-# %% ../nbs/08_latents.ipynb #973511c5
+# %% ../nbs/08_latents.ipynb #f2f86079
 @torch.no_grad()
 def encode_item(vae: torch.nn.Module, item: Item) -> tuple[dict[str, Tensor], dict]:
     "Latents of the roles clip, still, ring (those that apply), `[c,t,h,w]`, and the index record."
@@ -148,7 +214,6 @@ def encode_item(vae: torch.nn.Module, item: Item) -> tuple[dict[str, Tensor], di
     fps = item.video.fps
     return latents, dict(family=item.family, fps=fps, pixels_per_unit=item.pixels_per_unit,
                          still=item.still / fps, period=item.ring / fps, captions=item.captions)
-
 
 def encode_items(vae: torch.nn.Module, items: Dataset, folder: str | Path, card: dict, *,
                  workers: int = 0, quiet: bool = False) -> Path:
@@ -167,7 +232,6 @@ def encode_items(vae: torch.nn.Module, items: Dataset, folder: str | Path, card:
                   f"eta {(len(items) - cache.count) / rate:.0f} s", flush=True)
     return cache.folder
 
-
 def encode_world(vae: torch.nn.Module, world, folder: str | Path, n: int, *, vae_sha256: str = "",
                  start: int = 0, **kwargs) -> Path:
     "Render and encode clips `start` to `start + n` of `world` (see `encode_items`)."
@@ -182,13 +246,11 @@ class Sample(NamedTuple):
     ring: np.ndarray | None
     record: dict  # family, fps, pixels_per_unit, still and period in seconds, captions
 
-
 def _rows_of(path: Path) -> np.ndarray:
     "The whole rows `[n,c,t,h,w]` of a file of latents, mapped into memory."
     shape = [int(n) for n in path.stem.split("x")]
     n = path.stat().st_size // (2 * int(np.prod(shape)))
     return np.memmap(path, np.float16, "r", shape=(n, *shape)) if n else np.empty((0, *shape))
-
 
 class LatentDataset(Dataset):
     """A latent cache to read: `[i]` -> `Sample`. Files are mapped, not read.

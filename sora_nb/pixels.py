@@ -4,12 +4,11 @@
 
 # %% ../nbs/08_pixels.ipynb #51c95710
 from __future__ import annotations
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 # %% auto #0
-__all__ = ['LENGTHS', 'SIDES', 'PixelBatch', 'pixel_weight', 'ClipPool', 'vae_batch', 'held_out_clips']
+__all__ = ['LENGTHS', 'SIDES', 'pixel_weight', 'ClipPool', 'PixelBatch', 'vae_batch', 'held_out_clips']
 
 # %% ../nbs/08_pixels.ipynb #e9c06381
 import numpy as np
@@ -18,13 +17,6 @@ from torch import Tensor
 
 # %% ../nbs/08_pixels.ipynb #ba95e21f
 from .world.render import render
-
-# %% ../nbs/08_pixels.ipynb #90f046c7
-@dataclass
-class PixelBatch:
-    "Crops for the autoencoder: `pixels [B,3,T,h,w]` in [-1,1], `weight [B,1,T,h,w]` of the losses."
-    pixels: Tensor
-    weight: Tensor
 
 # %% ../nbs/08_pixels.ipynb #32bc2d41
 def pixel_weight(pixels: Tensor, ids: Tensor, objects: float = 4.0, moving: float = 2.0) -> Tensor:
@@ -66,26 +58,39 @@ def _crop_start(rng, ids: np.ndarray, shape) -> tuple[int, ...]:
         start[1:] = np.clip(center + jitter - np.array(shape[1:]) // 2, 0, room[1:])
     return tuple(start)
 
+def _fits(labels: np.ndarray, shape) -> bool:
+    return all(have >= want for have, want in zip(labels.shape, shape))
 
 def _random_crop(rng, pool: ClipPool, first: int, shape) -> tuple[np.ndarray, np.ndarray]:
-    "A crop of one of the `pool.size` clips from `first` on, or a later one if all are too small."
-    order = itertools.chain(rng.permutation(pool.size), range(pool.size, 2 * pool.size + 100))
-    for i in order:
-        frames, labels = pool[first + int(i)]
-        if all(have >= want for have, want in zip(labels.shape, shape)):
-            where = tuple(slice(a, a + n) for a, n in zip(_crop_start(rng, labels, shape), shape))
-            return frames[where], labels[where]
-    raise ValueError(f"no clip of this world holds a crop of {shape} (frames, height, width)")
+    "A crop of one of the clips `first` to `first + pool.size`; at least one is large enough."
+    clips = (pool[first + int(i)] for i in rng.permutation(pool.size))
+    frames, labels = next(clip for clip in clips if _fits(clip[1], shape))
+    where = tuple(slice(a, a + n) for a, n in zip(_crop_start(rng, labels, shape), shape))
+    return frames[where], labels[where]
+
+def _fit_shape(pool: ClipPool, first: int, shape) -> tuple[int, int, int]:
+    "The shape (T, h, w) itself if some clip holds it, else as much of it as the last clip holds."
+    for i in range(first, first + pool.size):
+        labels = pool[i][1]
+        if _fits(labels, shape):
+            return shape
+    t, h, w = np.minimum(labels.shape, shape)
+    return int(1 + (t - 1) // 4 * 4), int(h), int(w)
+
+# %% ../nbs/08_pixels.ipynb #90f046c7
+@dataclass
+class PixelBatch:
+    "Crops for the autoencoder: `pixels [B,3,T,h,w]` in [-1,1], `weight [B,1,T,h,w]` of the losses."
+    pixels: Tensor
+    weight: Tensor
 
 # %% ../nbs/08_pixels.ipynb #8c7baaca
 LENGTHS = {1: 0.1, 5: 0.15, 9: 0.4, 13: 0.1, 17: 0.25}  # frames of a crop: share of the steps
 SIDES = {32: 0.7, 48: 0.15, 64: 0.15}                   # its height and width in pixels
 
-
 def _draw(rng, shares: dict) -> int:
     "One key of `shares`, with its share as probability."
     return list(shares)[rng.choice(len(shares), p=np.array(list(shares.values())))]
-
 
 def vae_batch(pool: ClipPool, seed: int, step: int, *, pixels: int = 8 * 17 * 32 * 32,
               fresh: int = 2) -> PixelBatch:
@@ -95,7 +100,7 @@ def vae_batch(pool: ClipPool, seed: int, step: int, *, pixels: int = 8 * 17 * 32
     clip is rendered once and cropped many times."""
     rng = np.random.default_rng([seed, step])
     frames, side = _draw(rng, LENGTHS), _draw(rng, SIDES)
-    shape = (frames, side, side)
+    shape = _fit_shape(pool, step * fresh, (frames, side, side))
     crops = [_random_crop(rng, pool, step * fresh, shape)
              for _ in range(max(1, pixels // np.prod(shape)))]
     x = torch.from_numpy(np.stack([c for c, _ in crops])).permute(0, 4, 1, 2, 3)  # [B,3,T,h,w]

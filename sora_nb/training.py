@@ -24,8 +24,9 @@ from .checkpoints import save_checkpoint
 from .data import NOISE, LatentDataset, Mix, TokenBatch, step_generator, token_batch
 from .diffusion import add_noise, target
 from .dit import dit_flops
-from .loop import Recipe, Run, Training, fit
+from .loop import Recipe, Training
 from .pixels import ClipPool, PixelBatch, held_out_clips, vae_batch
+from .runs import Run, fit
 from .text import Context, lexicon
 from .vae import vae_loss
 from .world.captions import CAPTION_VERSION
@@ -84,7 +85,6 @@ def _plain(module: nn.Module) -> dict:
     "The configuration of a network as plain numbers; empty if it has none."
     config = getattr(module, "config", None)
     return asdict(config) if is_dataclass(config) else {}
-
 
 def train_vae(vae: nn.Module, world, held_out, *, name: str = "vae", out: str | Path | None = None,
               pool: int = 256, fresh: int = 2, restart: bool = False, workers: int = 0,
@@ -162,7 +162,6 @@ def held_out_batches(data: LatentDataset, budget: int = 4096, n: int = 8) -> lis
     for i, batch in enumerate(batches):
         batch.level = torch.full_like(batch.level, (i + 0.5) / n)
     return batches
-
 
 def train_dit(dit: nn.Module, text: nn.Module, tokenizer, data: LatentDataset, *,
               held_out: LatentDataset | None = None, name: str = "dit",

@@ -193,10 +193,20 @@ def test_pool():
             check_pool(broken)
 
 
-def test_too_large_crop_is_an_error():
-    with pytest.raises(ValueError, match="no clip of this world"):
-        pixels._random_crop(np.random.default_rng(0), pixels.ClipPool(World(0, families=["image"]), 2),
-                            0, (5, 32, 32))
+def check_fitting(make):
+    "Whatever the sizes of a world's clips, every step gets a batch that they can fill."
+    for world, largest in ((World(0, families=["image"], sizes=[(48, 80)]), (1, 48, 64)),
+                           (World(0, sizes=[(48, 48)]), (17, 48, 48))):
+        pool = pixels.ClipPool(world, 3)
+        shapes = [tuple(make(pool, 0, s, pixels=4096, fresh=0).pixels.shape[2:]) for s in range(12)]
+        assert all((np.array(s) <= largest).all() and s[0] % 4 == 1 for s in shapes), shapes
+
+
+def test_crops_fit():
+    check_fitting(pixels.vae_batch)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises((AssertionError, StopIteration)):
+        patch.setattr(pixels, "_fit_shape", lambda pool, first, shape: shape)
+        check_fitting(pixels.vae_batch)
 
 
 # ------------------------------------------------------------------ the latent cache

@@ -1,4 +1,5 @@
-"Contracts of sora_nb.loop and .training, each with broken variants that its check rejects."
+"Contracts of sora_nb.loop, .runs and .training, each with broken variants that its check rejects."
+import json
 import os
 import signal
 import subprocess
@@ -12,12 +13,13 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from sora_nb import loop
+from sora_nb import runs
 from sora_nb.data import Mix, token_batch
 from sora_nb.dit import DiT, DiTConfig
 from sora_nb.latents import LatentDataset, encode_world
-from sora_nb.loop import PowerEMA, Recipe, Run, Training, fit
+from sora_nb.loop import PowerEMA, Recipe, Training
 from sora_nb.pixels import ClipPool, vae_batch
+from sora_nb.runs import Run, fit
 from sora_nb.text import TextConfig, TextEncoder, fit_tokenizer
 from sora_nb.training import DiTTraining, VAETraining, evaluate_vae, train_dit, train_vae
 from sora_nb.vae import VAEConfig, VideoVAE
@@ -282,7 +284,7 @@ def test_progress_line():
     module = Toy(Recipe(steps=100))
     module.done, module.count = 20, dict(seconds=10.0, flops=2e10, samples=320, tokens=80)
     since = dict(seconds=5.0, flops=1e10, samples=160, tokens=40, done=10)
-    line = loop.progress_line(module, [{"loss": 2.0}] * 5 + [{"loss": 1.0}] * 10, since)
+    line = runs.progress_line(module, [{"loss": 2.0}] * 5 + [{"loss": 1.0}] * 10, since)
     assert line == ("step 20/100  loss 1.0000  32 samples/s  8 tokens/s  2 GFLOP/s  eta 0:40")
 
 
@@ -386,7 +388,7 @@ def test_train_everything_and_generate(tmp_path):
     train_vae(nano_vae(), world, World(0, "iid"), steps=2, pool=4, evaluate=1, calibrate=2, quiet=True,
               out=tmp_path / "vae")
     vae = VideoVAE.from_pretrained(tmp_path / "vae.safetensors")
-    sha = loop.json.loads((tmp_path / "vae.json").read_text())["sha256"]
+    sha = json.loads((tmp_path / "vae.json").read_text())["sha256"]
     data = LatentDataset(encode_world(vae, world, tmp_path / "z", 8, vae_sha256=sha, quiet=True))
     run = train_dit(*parts(data), data, held_out=data, steps=3, budget=256, validate_every=2,
                     quiet=True, out=tmp_path / "dit", command="test")
