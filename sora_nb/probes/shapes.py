@@ -11,10 +11,11 @@ from functools import lru_cache
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 # %% auto #0
-__all__ = ['SIDE', 'LOOKS', 'crop', 'ShapeNet', 'blur', 'spoil', 'examples', 'shape_data', 'train_shapes', 'accuracy', 'make',
-           'shape_net', 'best_frames', 'read_shapes']
+__all__ = ['SIDE', 'LOOKS', 'crop', 'ShapeNet', 'blur', 'spoil', 'examples', 'shape_data', 'train_shapes', 'training_flops',
+           'accuracy', 'make', 'shape_net', 'best_frames', 'read_shapes']
 
 # %% ../../nbs/09d_shapes.ipynb #09a79d9a
 from ..checkpoints import load_checkpoint, load_weights, save_checkpoint
@@ -130,6 +131,13 @@ def train_shapes(net: nn.Module, crops: Tensor, answers: Tensor, steps: int = 15
     return losses
 
 
+def training_flops(net: nn.Module, steps: int, batch: int = 128) -> int:
+    "FLOPs of `train_shapes`: three forwards (backward costs two) for every crop it saw."
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net(torch.zeros(1, 3, SIDE, SIDE))
+    return 3 * steps * batch * counter.get_total_flops()
+
+
 def accuracy(net: nn.Module, crops: Tensor, answers: Tensor) -> float:
     "Share of crops whose shape is named right."
     with torch.no_grad():
@@ -147,9 +155,10 @@ def make(path: str = "data/checkpoints/shape_parser", clips: int = 3500, steps: 
     scores = {name: accuracy(net, *shape_data(200, "iid", 7, *worst))
               for name, worst in dict(real=(0, 0), spoiled=(1.3, 0.04)).items()}
     command = "python -c 'from sora_nb.probes.shapes import make; make()'"
+    data = dict(split="train", clips=clips, crops=len(crops))
     card = dict(kind="shape parser", command=command, seed=seed, width=width, steps=steps,
-                clips=clips, crops=len(crops), world_version=WORLD_VERSION,
-                accuracy_per_frame=scores)
+                flops=training_flops(net, steps), data=data, world_version=WORLD_VERSION,
+                scores=dict(accuracy_per_frame=scores))
     save_checkpoint(path, net.state_dict(), card)
     return card
 
