@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sora_nb import dit as module
 from sora_nb.attention import SelfAttention, group_order
+from sora_nb.checkpoints import load_checkpoint, load_weights, locate_checkpoint
 from sora_nb.dit import DiT, DiTConfig, dit_flops
 from sora_nb.patches import Grid, Segments, coordinates, pack, unpack
 from sora_nb.text import Context
@@ -201,6 +202,22 @@ CHECKS = [check_packed_is_one_by_one, check_neighbours_do_not_matter, check_leve
 @pytest.mark.parametrize("check", CHECKS)
 def test_promise(check):
     check(drawn(DiT(CONFIG)))
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    "The DiT that ships with the project, in float32."
+    path = locate_checkpoint("dit")
+    tensors, card = load_checkpoint(path)
+    model = DiT(DiTConfig(**card["config"]))
+    weights = {k.removeprefix("dit."): x for k, x in tensors.items() if k.startswith("dit.")}
+    load_weights(model, weights, path)
+    return model
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_promise_of_the_shipped_checkpoint(check, shipped):
+    check(shipped)
 
 
 @pytest.mark.parametrize("check", [c for c in CHECKS if c is not check_timed_words])
