@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 # %% auto #0
-__all__ = ['STANCE', 'PITCH', 'HALFWAY', 'HEIGHTS', 'MIDDLE', 'STILL', 'WIGGLE', 'FAST', 'measure', 'anchor', 'seen_well',
-           'ground_track', 'line', 'name_motion', 'only_hidden', 'Thing', 'Reading', 'read_thing', 'repeats', 'read',
-           'relations', 'passes', 'holds', 'judge']
+__all__ = ['STANCE', 'PITCH', 'HALFWAY', 'HEIGHTS', 'MIDDLE', 'STILL', 'WIGGLE', 'SWING', 'FAST', 'measure', 'anchor',
+           'seen_well', 'ground_track', 'line', 'name_motion', 'only_hidden', 'Thing', 'Reading', 'read_thing',
+           'repeats', 'read', 'relations', 'passes', 'holds', 'judge']
 
 # %% ../../nbs/09e_parsers.ipynb #8e097410
 # by shape, in half extents: how far the centre lies behind the lowest visible point, the root of
@@ -110,6 +110,7 @@ def line(times: np.ndarray, points: np.ndarray, rounds: int = 5) -> tuple[np.nda
 # %% ../../nbs/09e_parsers.ipynb #e0bd48ef
 STILL = 0.21                            # world units / s; the slowest mover has 0.25
 WIGGLE = 0.10                           # world units; the narrowest swing has 0.17
+SWING = 4.5                             # a swing travels less than this many of its own wiggles
 FAST = 0.62                             # between the slow (0.45) and the fast (0.85)
 
 
@@ -128,8 +129,8 @@ def name_motion(times: np.ndarray, points: np.ndarray,
     spread = np.median(np.abs(np.stack([*rest.T, across, along])), 1) * 1.5
     # world units that one pixel of the base tier means at this distance, sideways and in depth
     fine = np.array([far, far**2 / (Camera().height - MIDDLE)]) / focal()
-    x, y = spread[:2] - grain * fine
-    if max(x, y) > WIGGLE:
+    travel = np.linalg.norm(velocity) * (times[-1] - times[0])
+    if (spread[:2] - grain * fine).max() > WIGGLE and travel < SWING * spread.max():
         return _name_swing(*spread), None
     return _name_slide(velocity)
 
