@@ -2,7 +2,7 @@
 VENV   ?= .venv
 PYTHON ?= python3
 PROMPT ?= a small red ball rolls behind a blue cube
-OUT    ?= demo.mp4
+OUT    ?= demo
 BIN    := $(abspath $(VENV))/bin
 PIP    := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 export HF_HUB_OFFLINE ?= 1
@@ -13,8 +13,9 @@ help:
 
 # --- use it ---------------------------------------------------------------------------------------
 demo: install
-	@start=$$(date +%s); $(BIN)/sora-nb generate "$(PROMPT)" --out "$(OUT)" \
-	  && echo "$(abspath $(OUT)) in $$(( $$(date +%s) - start )) s"
+	@start=$$(date +%s); $(BIN)/sora-nb generate "$(PROMPT)" \
+	    --out "$(abspath $(OUT)).mp4" --out "$(abspath $(OUT)).png" \
+	  && echo "$$(( $$(date +%s) - start )) s in all"
 
 lab: install
 	$(BIN)/jupyter lab nbs

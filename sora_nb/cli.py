@@ -30,9 +30,9 @@ def generate(args: argparse.Namespace) -> None:
     video = sora.generate(args.prompt, **size, steps=args.steps,
                           guidance_scale=args.guidance_scale)
     made = time.perf_counter()
-    path = video.save(args.out)
+    paths = ", ".join(str(video.save(path)) for path in args.out or [args.standard])
     frames = "1 frame" if len(video) == 1 else f"{len(video)} frames"
-    print(f"{path}  {frames} of {video.height}x{video.width}, made in "
+    print(f"{paths}  {frames} of {video.height}x{video.width}, made in "
           f"{made - loaded:.1f} s (and {loaded - start:.1f} s to load the model)")
 
 
@@ -42,8 +42,9 @@ def add_generate(commands) -> None:
                             ("image", "image.png", "make a picture from a sentence")):
         p = commands.add_parser(name, help=text, description=text)
         p.add_argument("prompt", help="what to show; empty = anything")
-        p.add_argument("--out", type=output, default=out,
-                       help="file to write, .mp4 .gif .png or .webp (default: %(default)s)")
+        p.add_argument("--out", type=output, action="append", default=None,
+                       help=f"file to write, .mp4 .gif .png or .webp; repeat it for more than one "
+                            f"(default: {out})")
         if name == "generate":
             length = p.add_mutually_exclusive_group()
             length.add_argument("--frames", type=positive, help="length in frames (default: 17)")
@@ -57,7 +58,7 @@ def add_generate(commands) -> None:
                        help="how hard to insist on the prompt; 1 = not at all (default: 4)")
         p.add_argument("--seed", type=int, default=0, help="same seed, same video (default: 0)")
         p.add_argument("--checkpoint", default="dit", help="name or file (default: dit)")
-        p.set_defaults(run=generate)
+        p.set_defaults(run=generate, standard=Path(out))
 
 # %% ../nbs/21_cli.ipynb #cf0f2b22
 def card_line(name: str, card: dict) -> str:

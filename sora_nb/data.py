@@ -211,12 +211,6 @@ class TokenBatch:
                              for k, v in vars(self).items()})
 
 # %% ../nbs/08a_data.ipynb #b446b0db
-def _stack_tokens(pieces: Sequence[Piece]) -> Tensor:
-    "Clean tokens `[N,D]` of the pieces in order; neighbours of one shape are cut up together."
-    runs = itertools.groupby(pieces, key=lambda p: p.latents.shape)
-    stacks = (torch.from_numpy(np.stack([p.latents for p in run])) for _, run in runs)
-    return torch.cat([patchify(z.float()).flatten(0, 1) for z in stacks])
-
 def _draw_times(generator: torch.Generator, pieces: Sequence[Piece], mix: Mix) -> list[np.ndarray]:
     "One noise level for each latent row of each piece, shifted by the number of its tokens."
     rows = [p.latents.shape[1] for p in pieces]
@@ -226,21 +220,6 @@ def _draw_times(generator: torch.Generator, pieces: Sequence[Piece], mix: Mix) -
     bell = shift(logit_normal(n, generator), shifts.repeat_interleave(torch.tensor(rows)))
     times = torch.where(flat, uniform(n, generator), bell)
     return [t.numpy() for t in times.split(rows)]
-
-def assemble(pieces: Sequence[Piece], rng: np.random.Generator, generator: torch.Generator,
-             mix: Mix) -> TokenBatch:
-    "Sort pieces by size, draw their noise levels, pack."
-    pieces = sorted(pieces, key=lambda p: (-len(p.coords), p.latents.shape))
-    grids = [Grid.of(p.latents.shape) for p in pieces]
-    times = _draw_times(generator, pieces, mix)
-    levels, known = zip(*(noise_levels(rng, t, g, p.extra, mix)
-                          for p, g, t in zip(pieces, grids, times)))
-    flat = lambda parts: torch.from_numpy(np.concatenate([a.ravel() for a in parts]))  # noqa: E731
-    return TokenBatch(
-        tokens=_stack_tokens(pieces), coords=torch.cat([p.coords for p in pieces]),
-        segments=Segments([len(p.coords) for p in pieces]), level=flat(levels).float(),
-        loss_mask=~flat(known), period=torch.tensor([p.period for p in pieces]),
-        prompts=[p.prompt for p in pieces], grids=grids)
 
 # %% ../nbs/08a_data.ipynb #be4d65e0
 def _stack_tokens(pieces: Sequence[Piece]) -> Tensor:
@@ -248,16 +227,6 @@ def _stack_tokens(pieces: Sequence[Piece]) -> Tensor:
     runs = itertools.groupby(pieces, key=lambda p: p.latents.shape)
     stacks = (torch.from_numpy(np.stack([p.latents for p in run])) for _, run in runs)
     return torch.cat([patchify(z.float()).flatten(0, 1) for z in stacks])
-
-def _draw_times(generator: torch.Generator, pieces: Sequence[Piece], mix: Mix) -> list[np.ndarray]:
-    "One noise level for each latent row of each piece, shifted by the number of its tokens."
-    rows = [p.latents.shape[1] for p in pieces]
-    n = sum(rows)
-    flat = torch.rand(n, generator=generator) < mix.uniform
-    shifts = torch.tensor([size_shift(len(p.coords)) for p in pieces])
-    bell = shift(logit_normal(n, generator), shifts.repeat_interleave(torch.tensor(rows)))
-    times = torch.where(flat, uniform(n, generator), bell)
-    return [t.numpy() for t in times.split(rows)]
 
 def assemble(pieces: Sequence[Piece], rng: np.random.Generator, generator: torch.Generator,
              mix: Mix) -> TokenBatch:

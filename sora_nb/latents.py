@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 # %% auto #0
-__all__ = ['CAPTIONS', 'BlockConfig', 'BlockMeans', 'Item', 'WorldItems', 'VideoItems', 'encode_item', 'encode_items',
-           'encode_world', 'LatentCache', 'Sample', 'LatentDataset']
+__all__ = ['CAPTIONS', 'BlockConfig', 'BlockMeans', 'Item', 'WorldItems', 'VideoItems', 'encode_item', 'LatentCache',
+           'encode_items', 'encode_world', 'Sample', 'LatentDataset']
 
 # %% ../nbs/08_latents.ipynb #e4afe2d3
 import numpy as np
@@ -129,29 +129,6 @@ def encode_item(vae: torch.nn.Module, item: Item) -> tuple[dict[str, Tensor], di
     return latents, dict(family=item.family, fps=fps, pixels_per_unit=item.pixels_per_unit,
                          still=item.still / fps, period=item.ring / fps, captions=item.captions)
 
-def encode_items(vae: torch.nn.Module, items: Dataset, folder: str | Path, card: dict, *,
-                 workers: int = 0, quiet: bool = False) -> Path:
-    """Encode all items that `folder` does not hold yet; returns the folder.
-
-    workers: processes that prepare (render) items. card: what must match to go on later."""
-    cache = LatentCache(folder, card)
-    todo = Subset(items, range(cache.count, len(items)))
-    start, first, told = time.perf_counter(), cache.count, time.perf_counter()
-    for item in DataLoader(todo, batch_size=None, num_workers=workers, collate_fn=lambda x: x):
-        cache.add(*encode_item(vae, item))
-        now = time.perf_counter()
-        if not quiet and (now - told > 10 or cache.count == len(items)):
-            told, rate = now, (cache.count - first) / (now - start)
-            print(f"encoded {cache.count}/{len(items)}  {rate:.1f} clips/s  "
-                  f"eta {(len(items) - cache.count) / rate:.0f} s", flush=True)
-    return cache.folder
-
-def encode_world(vae: torch.nn.Module, world, folder: str | Path, n: int, *, vae_sha256: str = "",
-                 start: int = 0, **kwargs) -> Path:
-    "Render and encode clips `start` to `start + n` of `world` (see `encode_items`)."
-    card = dict(world.card, start=start, vae_sha256=vae_sha256, latent=vae.config.latent)
-    return encode_items(vae.eval(), WorldItems(world, n, start), folder, card, **kwargs)
-
 # %% ../nbs/08_latents.ipynb #467beb2e
 def _shape_name(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
@@ -201,20 +178,6 @@ class LatentCache:
         self.count += 1
 
 # %% ../nbs/08_latents.ipynb #f2f86079
-@torch.no_grad()
-def encode_item(vae: torch.nn.Module, item: Item) -> tuple[dict[str, Tensor], dict]:
-    "Latents of the roles clip, still, ring (those that apply), `[c,t,h,w]`, and the index record."
-    device = next(vae.parameters()).device
-    x = item.video.tensor()[None].to(device)  # [1,3,T,H,W]
-    latents = {"clip": vae.encode(x)[0]}
-    if item.still:
-        latents["still"] = vae.encode(x[:, :, item.still:item.still + 1])[0]
-    if item.ring:
-        latents["ring"] = vae.encode_ring(x[:, :, :item.ring])[0]
-    fps = item.video.fps
-    return latents, dict(family=item.family, fps=fps, pixels_per_unit=item.pixels_per_unit,
-                         still=item.still / fps, period=item.ring / fps, captions=item.captions)
-
 def encode_items(vae: torch.nn.Module, items: Dataset, folder: str | Path, card: dict, *,
                  workers: int = 0, quiet: bool = False) -> Path:
     """Encode all items that `folder` does not hold yet; returns the folder.

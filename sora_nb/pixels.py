@@ -92,8 +92,8 @@ def _draw(rng, shares: dict) -> int:
     "One key of `shares`, with its share as probability."
     return list(shares)[rng.choice(len(shares), p=np.array(list(shares.values())))]
 
-def vae_batch(pool: ClipPool, seed: int, step: int, *, pixels: int = 8 * 17 * 32 * 32,
-              fresh: int = 2) -> PixelBatch:
+def vae_batch(pool: ClipPool, seed: int, step: int, *, pixels: int = 4 * 17 * 32 * 32,
+              fresh: int = 1) -> PixelBatch:
     """Crops of one random shape, about `pixels` pixels in all: a function of (seed, step) alone.
 
     Each step may use `pool.size` clips; the window slides by `fresh` new clips a step, so that a

@@ -25,6 +25,7 @@ from .data import NOISE, LatentDataset, Mix, TokenBatch, step_generator, token_b
 from .diffusion import add_noise, target
 from .dit import dit_flops
 from .loop import Recipe, Training
+from .measures import decibel, motion_kept, object_psnr, squared_error
 from .pixels import ClipPool, PixelBatch, held_out_clips, vae_batch
 from .runs import Run, fit
 from .text import Context, lexicon
@@ -71,14 +72,13 @@ class VAETraining(Training):
 def evaluate_vae(vae: nn.Module, world, n: int = 256) -> dict[str, float]:
     """Held-out PSNR in dB of `n` clips of 17x64x64: of all pixels, and of object pixels (id > 0).
 
-    Errors are pooled over all clips before the logarithm."""
-    total = np.zeros(4)
-    for x, ids in held_out_clips(world, n):
-        error = (vae.decode(vae.encode(x), frames=x.shape[2]).clamp(-1, 1) - x).square().mean(1)
-        seen = ids > 0
-        total += [error.sum().item(), error.numel(), error[seen].sum().item(), seen.sum().item()]
-    whole, objects = 10 * np.log10(4 * total[1::2] / total[::2])  # pixels span [-1, 1]: peak 2
-    return dict(psnr=float(whole), object_psnr=float(objects), n=n)
+    Errors are pooled over all clips before the logarithm. And `motion_kept`, within and across."""
+    triples = [(x, vae.decode(vae.encode(x), frames=x.shape[2]), ids)
+               for x, ids in held_out_clips(world, n)]
+    error = sum(squared_error(x, y).mean((1, 2, 3, 4)).sum().item() for x, y, _ in triples) / n
+    within, across = motion_kept(triples)
+    return dict(psnr=decibel(error), object_psnr=object_psnr(triples), motion_within=within,
+                motion_across=across, n=n)
 
 # %% ../nbs/08b_training.ipynb #433ab031
 def _plain(module: nn.Module) -> dict:
@@ -87,7 +87,7 @@ def _plain(module: nn.Module) -> dict:
     return asdict(config) if is_dataclass(config) else {}
 
 def train_vae(vae: nn.Module, world, held_out, *, name: str = "vae", out: str | Path | None = None,
-              pool: int = 256, fresh: int = 2, restart: bool = False, workers: int = 0,
+              pool: int = 256, fresh: int = 1, restart: bool = False, workers: int = 0,
               save_every: float = 60.0, quiet: bool | None = None, calibrate: int = 128,
               evaluate: int = 256, command: str = "", **recipe) -> Run:
     """Train `vae` on clips of `world`, score it on `held_out`, export it to `out` (or the run folder).

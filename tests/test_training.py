@@ -317,6 +317,7 @@ def test_evaluate_vae_pools_errors():
     scores = evaluate_vae(Exact(), World(0, "iid"), n=2)
     assert scores["n"] == 2 and abs(scores["psnr"] - 20) < 2.5  # clamping to 1 helps a little
     assert scores["object_psnr"] >= 20 - 1e-3
+    assert 0.5 < scores["motion_within"] < 1.001 and 0.5 < scores["motion_across"] < 1.001
 
 
 @pytest.fixture(scope="module")

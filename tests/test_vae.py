@@ -9,7 +9,8 @@ from torch import nn
 
 from sora_nb.causal import CausalConv, ChannelNorm, edge_pad, front_pad
 from sora_nb.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
-from sora_nb.measures import fold, haar, haar_loss, object_psnr, psnr, ssim, unfold, unhaar
+from sora_nb.measures import (fold, haar, haar_loss, motion_kept, object_psnr, psnr, ssim, unfold,
+                              unhaar)
 from sora_nb.vae import (LossWeights, VAEConfig, VideoVAE, kl_divergence, lookback, scale_loss,
                          vae_loss)
 
@@ -397,6 +398,37 @@ def test_object_psnr_pools_objects_only():
     assert abs(object_psnr([(a, b.expand_as(a), ids), more]) - (20 + 10 * math.log10(17))) < 1e-3
     with pytest.raises(ValueError, match="no object"):
         object_psnr([(a, b.expand_as(a), ids * 0)])
+
+
+def check_motion(measure):
+    """1 if it moves as it should, 0 within groups if frozen, only objects that move count."""
+    real, ids = -torch.ones(1, 3, 9, 8, 16), torch.zeros(1, 9, 8, 16, dtype=torch.uint8)
+    for t in range(9):                                         # one pixel to the right each frame
+        real[:, :, t, 2:6, t:t + 4], ids[:, t, 2:6, t:t + 4] = 1, 1
+    stairs = real[:, :, [0, 1, 1, 1, 1, 5, 5, 5, 5]]
+    noisy = torch.where(ids[:, None] > 0, real, pixels(1, 3, 9, 8, 16))
+    assert measure([(real, real, ids)]) == (1, 1)
+    assert measure([(real, -real, ids)]) == (-1, -1)
+    within, across = measure([(real, stairs, ids)])
+    assert within == 0 and across > 0.5
+    assert min(measure([(real, noisy, ids)])) > 0.4            # the ground around does not count
+    mixed = measure([(real, real, ids), (real, -real, ids)])
+    assert mixed == (0, 0)                                     # pooled over clips
+
+
+def test_motion_kept():
+    check_motion(motion_kept)
+
+    def careless(triples):                                     # forgets where groups begin
+        return (motion_kept(triples, group=1)[1],) * 2
+
+    def everywhere(triples):                                   # looks at the ground too
+        return motion_kept([(a, b, torch.ones_like(ids)) for a, b, ids in triples])
+
+    with pytest.raises(AssertionError):
+        check_motion(careless)
+    still = torch.zeros(1, 3, 9, 8, 8)
+    assert all(math.isnan(v) for v in motion_kept([(still, still, torch.ones(1, 9, 8, 8))]))
 
 
 def check_ssim(measure):

@@ -240,7 +240,9 @@ def fidelity_result(columns: dict[str, Tally], *, n: int, split: str, **record) 
             for name, t in columns.items()}
     worst = {name: [KINDS[int(np.nanargmin(s))], round(float(np.nanmin(s)), 4)]
              for name, s in by_kind.items()}
-    return make_result(f"the video shows what the prompt says ({split})",
+    claim = ("the video shows what the prompt says" if "generated" in columns else
+             "the prompt's facts survive the autoencoder")
+    return make_result(f"{claim} ({split})",
                        {name: np.nanmean(s) for name, s in by_kind.items()}, ends, n=n, split=split,
                        worst=worst, accuracy=table(columns), **record)
 
