@@ -21,7 +21,8 @@ from .commands import Parser, add_encode, add_evaluate, add_train, output, posit
 def generate(args: argparse.Namespace) -> None:
     "A video, or with one frame a picture, from a prompt."
     start = time.perf_counter()
-    from sora_nb.sora import Sora, orders
+    from sora_nb.orders import orders
+    from sora_nb.sora import Sora
 
     size = {key: getattr(args, key) for key in ("seconds", "frames", "height", "width", "seed")}
     orders([args.prompt], **size)  # complain now, not after the model is loaded

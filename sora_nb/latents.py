@@ -25,7 +25,8 @@ from torch.utils.data import DataLoader, Dataset, Subset
 # %% ../nbs/08_latents.ipynb #61fbd571
 from .patches import tier
 from .video import Video
-from .world.captions import STYLES, facts_of, write
+from .world.captions import STYLES, write
+from .world.facts import facts_of
 from .world.render import render
 
 # %% ../nbs/08_latents.ipynb #0d45ea77

@@ -19,7 +19,7 @@ import tokenizers
 import torch
 from torch import Tensor, nn
 
-from .world.captions import WORDS
+from .world.words import WORDS
 
 # %% ../nbs/06_text.ipynb #4d6b474a
 SPECIAL = ("<pad>", "<bos>", "<eos>")  # ids 0, 1, 2

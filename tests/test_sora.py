@@ -13,8 +13,9 @@ import torch
 import sora_nb
 import tiny
 from sora_nb.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
+from sora_nb.orders import CELL, Order, Shape, batches, frame_count, orders
 from sora_nb.patches import coordinates, patchify
-from sora_nb.sora import CELL, Order, Shape, Sora, batches, frame_count, orders
+from sora_nb.sora import Sora
 
 QUICK = dict(steps=2)
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from sora_nb.patches import tier
-from sora_nb.world.captions import (STYLES, WORDS, Caption, caption_corpus, states,
-                                    vocabulary, write)
+from sora_nb.world.captions import STYLES, caption_corpus, write
 from sora_nb.world.facts import INVERSE, Fact, facts_of, inverse, relation_facts
 from sora_nb.world.families import (FAMILIES, HELD_OUT, IMAGE_SIZES, MIXTURE, ODD_SIZES, ODD_SPEEDS,
                                     SPLITS, draw, held_out)
@@ -15,6 +14,7 @@ from sora_nb.world.render import render
 from sora_nb.world.sampler import World
 from sora_nb.world.scenes import HUES, SHAPES, SIZES, Camera, Motion, Object, Scene, focal, project
 from sora_nb.world.staging import FPS, MIN_PIXELS, pick, tier_of
+from sora_nb.world.words import WORDS, Caption, states, vocabulary
 
 CLIPS = 60
 

@@ -4,187 +4,22 @@
 
 # %% ../../nbs/02d_captions.ipynb #2600ee83
 from __future__ import annotations
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 import numpy as np
 from .facts import Fact, facts_of, inverse
 from .families import MIXTURE, draw
 from .scenes import Scene
 from .staging import pick
+from .words import Caption, Voice
 
 # %% auto #0
-__all__ = ['CAPTION_VERSION', 'STYLES', 'PREDICATES', 'WORDS', 'AFTER_VERB', 'Clause', 'CLAUSES', 'WRITERS', 'Caption',
-           'predicates', 'vocabulary', 'says', 'states', 'with_article', 'Voice', 'short', 'medium', 'descriptive',
-           'object_clauses', 'relation_clauses', 'scene_clauses', 'write', 'caption', 'caption_corpus']
+__all__ = ['CAPTION_VERSION', 'STYLES', 'Clause', 'CLAUSES', 'WRITERS', 'short', 'medium', 'descriptive', 'object_clauses',
+           'relation_clauses', 'scene_clauses', 'write', 'caption', 'caption_corpus']
 
 # %% ../../nbs/02d_captions.ipynb #dced9d9e
 CAPTION_VERSION = 1                     # raise it when the same scene would be described differently
 STYLES = ("short", "medium", "descriptive")
-
-
-class Caption(NamedTuple):
-    "A text and exactly the facts that it states."
-    text: str
-    facts: tuple[Fact, ...]
-
-# %% ../../nbs/02d_captions.ipynb #59c26fd8
-_STEPS = (("slides", "sliding"), ("moves", "moving"), ("glides", "gliding"), ("rolls", "rolling"))
-_WAYS = {"slides left": ("to the left", "left"), "slides right": ("to the right", "right"),
-         "slides away": ("away from the camera", "away", "into the distance"),
-         "slides closer": ("closer", "toward the camera", "closer to the camera")}
-PREDICATES: dict[str, tuple[tuple[str, str], ...]] = {  # finite form, participle
-    "still": (("stays still", "staying still"), ("stands still", "standing still"),
-              ("does not move", "not moving"), ("remains still", "remaining still")),
-    **{name: tuple((f"{verb} {way}", f"{participle} {way}")
-                   for way in ways for verb, participle in _STEPS) for name, ways in _WAYS.items()},
-    "bounces": (("bounces", "bouncing"), ("bounces up and down", "bouncing up and down"),
-                ("hops up and down", "hopping up and down"),
-                ("jumps up and down", "jumping up and down")),
-    "sways": (("sways from side to side", "swaying from side to side"),
-              ("swings from side to side", "swinging from side to side"),
-              ("moves back and forth", "moving back and forth")),
-    "circles": (("moves in a circle", "moving in a circle"),
-                ("travels in a circle", "traveling in a circle"),
-                ("goes round in a circle", "going round in a circle"))}
-
-
-def predicates(motion: str, shape: str) -> list[tuple[str, str]]:
-    "Verb phrases that suit the shape: balls roll, everything else slides and glides."
-    misfits = ("slides", "glides") if shape == "sphere" else ("rolls",)
-    phrases = [p for p in PREDICATES[motion] if not p[0].startswith(misfits)]
-    return sorted(phrases, key=lambda p: not p[0].startswith("rolls"))
-
-# %% ../../nbs/02d_captions.ipynb #9e3101e6
-WORDS: dict[str, dict[str, tuple[str, ...]]] = {
-    "color": dict(red=("red", "crimson", "scarlet"), orange=("orange",),
-                  yellow=("yellow", "golden"), green=("green", "emerald"),
-                  cyan=("cyan", "turquoise", "aqua"), blue=("blue", "cobalt"),
-                  purple=("purple", "violet")),
-    "shape": dict(sphere=("ball", "sphere"), cube=("cube", "box", "block"),
-                  cylinder=("cylinder", "tube", "drum"), cone=("cone",)),
-    "size": dict(small=("small", "little", "tiny"), large=("large", "big", "huge")),
-    "count": dict(one=("one", "a single"), two=("two", "a pair of"), three=("three", "a trio of")),
-    "relation": {"left of": ("to the left of", "on the left of", "left of"),
-                 "right of": ("to the right of", "on the right of", "right of"),
-                 "behind": ("behind", "farther back than"),
-                 "in front of": ("in front of", "nearer to the camera than")},
-    "pass": {"behind": ("behind",), "in front of": ("in front of",)},
-    "motion": {name: tuple(form for pair in pairs for form in pair)
-               for name, pairs in PREDICATES.items()},
-    "speed": dict(slow=("slowly", "gently", "at a slow pace"), fast=("quickly", "rapidly", "fast")),
-    "light": dict(day=("in daylight", "by day", "in the daytime"),
-                  sunset=("at sunset", "at dusk", "in the evening light"),
-                  night=("at night", "in the dark", "at nighttime")),
-    "pattern": dict(checkered=("checkered", "checked", "tiled"),
-                    speckled=("speckled", "mottled", "dappled")),
-    "tone": dict(gray=("gray", "grey"), tan=("tan", "sandy", "beige"), green=("green", "mossy")),
-    "camera": {"static": ("stays fixed", "is static", "does not move"),
-               "orbit left": ("orbits to the left", "circles to the left", "orbits left"),
-               "orbit right": ("orbits to the right", "circles to the right", "orbits right"),
-               "dolly in": ("dollies in", "moves forward", "pushes in"),
-               "dolly out": ("dollies out", "moves backward", "pulls back"),
-               "pan left": ("pans to the left", "turns to the left", "pans left"),
-               "pan right": ("pans to the right", "turns to the right", "pans right")},
-    "camera speed": dict(slow=("slowly", "gradually", "at a slow pace"),
-                         fast=("quickly", "rapidly", "fast")),
-    "loop": dict(loop=("in a loop", "again and again", "over and over"))}
-AFTER_VERB = ("fast", "at a slow pace")         # adverbs that follow: "rolls to the left fast"
-
-
-def vocabulary() -> dict[str, tuple[str, ...]]:
-    "All words and phrases by kind of fact: what captions can ever say about the world."
-    return {kind: tuple(w for words in values.values() for w in words)
-            for kind, values in WORDS.items()}
-
-# %% ../../nbs/02d_captions.ipynb #6af30d60
-def says(text: str, phrase: str) -> bool:
-    "Does `phrase` occur in `text` as whole words?"
-    return re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text) is not None
-
-
-def states(text: str, fact: Fact) -> bool:
-    "Does some wording of `fact` occur in `text`?"
-    return any(says(text, words) for words in WORDS[fact.kind][fact.value])
-
-
-def with_article(phrase: str) -> str:
-    "`red ball` -> `a red ball`, `orange ball` -> `an orange ball`."
-    return ("an " if phrase[0] in "aeiou" else "a ") + phrase
-
-# %% ../../nbs/02d_captions.ipynb #f0b1ff5b
-@dataclass
-class Voice:
-    "Says facts and remembers which: the only way to get a word is to state its fact."
-    facts: tuple[Fact, ...]
-    rng: np.random.Generator
-    variety: float = 0.3                        # probability of a synonym
-    stated: dict[Fact, str] = field(default_factory=dict)
-    met: set[int] = field(default_factory=set)  # objects that have been introduced
-
-    def fact(self, kind: str, subject: int | None = None) -> Fact | None:
-        "The fact of that kind about that object (or about the scene), if there is one."
-        return next((f for f in self.facts if f.kind == kind and f.subject == subject), None)
-
-    def objects(self) -> list[int]:
-        "Numbers of all objects."
-        return [f.subject for f in self.facts if f.kind == "shape"]
-
-    def chance(self, p: float = 0.5) -> bool:
-        "True with probability p."
-        return self.rng.random() < p
-
-    def choose(self, options: Sequence[str]) -> str:
-        "The first option, or with probability `variety` any of them."
-        return pick(self.rng, options) if self.chance(self.variety) else options[0]
-
-    def say(self, fact: Fact, options: Sequence[str] = ()) -> str:
-        "Words for a fact (of those that fit), which is stated from now on."
-        if fact not in self.stated:
-            self.stated[fact] = self.choose(options or WORDS[fact.kind][fact.value])
-        return self.stated[fact]
-
-    def pace(self, verb: str, pace: Fact | None) -> str:
-        "A verb phrase with its adverb, before or after."
-        if pace is None:
-            return verb
-        adverb = self.say(pace)
-        return f"{verb} {adverb}" if adverb in AFTER_VERB else f"{adverb} {verb}"
-
-    def motion(self, k: int, form: int = 0, speed: bool = True) -> str:
-        "`slowly rolls to the left` (form 0) or `slowly rolling to the left` (form 1)."
-        fact, shape = self.fact("motion", k), self.fact("shape", k).value
-        verb = self.say(fact, [p[form] for p in predicates(fact.value, shape)])
-        return self.pace(verb, self.fact("speed", k) if speed else None)
-
-    def name(self, k: int, kinds: Sequence[str] = ("size", "color", "shape")) -> str:
-        "`a small red ball` at the first mention (stating these kinds), `the red ball` later."
-        if k in self.met:
-            return f"the {self.say(self.fact('color', k))} {self.say(self.fact('shape', k))}"
-        self.met.add(k)
-        return with_article(" ".join(self.say(f) for f in (self.fact(kind, k) for kind in kinds)
-                                     if f))
-
-    def count(self) -> str:
-        "`two objects`."
-        fact = self.fact("count")
-        return f"{self.say(fact)} object{'' if fact.value == 'one' else 's'}"
-
-    def ground(self) -> str:
-        "`speckled gray ground` or `a speckled gray floor`."
-        words = f"{self.say(self.fact('pattern'))} {self.say(self.fact('tone'))}"
-        noun = self.choose(("ground", "floor"))
-        return f"{words} ground" if noun == "ground" else with_article(f"{words} floor")
-
-    def camera(self) -> str:
-        "`the camera slowly orbits to the left`."
-        return f"the camera {self.pace(self.say(self.fact('camera')), self.fact('camera speed'))}"
-
-    def caption(self, text: str) -> Caption:
-        "The finished caption."
-        return Caption(text, tuple(self.stated))
 
 # %% ../../nbs/02d_captions.ipynb #7a5be253
 def short(voice: Voice) -> Caption:

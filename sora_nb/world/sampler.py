@@ -6,12 +6,13 @@
 from __future__ import annotations
 from collections.abc import Mapping, Sequence
 import numpy as np
-from .captions import CAPTION_VERSION, STYLES, Caption, write
+from .captions import CAPTION_VERSION, STYLES, write
 from .facts import Fact, facts_of
 from .families import FAMILIES, IMAGE_SIZES, MIXTURE, SPLITS, draw
 from .render import Clip, render
 from .scenes import WORLD_VERSION, Scene, check
 from .staging import pick
+from .words import Caption
 
 # %% auto #0
 __all__ = ['World']
