@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .pixels import Footage, pixel_grid, pose, sample, unproject
-from ..world.backdrop import LIGHT, TONE, checkered
+from ..world.backdrop import LIGHT, SQUARE, TONE, checkered, haze, sky
 from ..world.scenes import CAMERA_MOTIONS, Camera, project
 
 # %% auto #0
@@ -35,13 +35,10 @@ class Palette:
 # %% ../../nbs/09c_backdrop.ipynb #871a4aa6
 def palette(light: str, tone: str, rc: np.ndarray, depth: np.ndarray, height: int) -> Palette:
     "The colours that pixels rc [P, 2] with ground at `depth` [P] (inf: sky) can have."
-    lit, sky = LIGHT[light], ~np.isfinite(depth)[:, None]
-    haze = 1 - np.exp(-((np.minimum(depth, 80) / 30) ** 2))[:, None]
+    lit, far, high = LIGHT[light], haze(depth), ~np.isfinite(depth)[:, None]
     dark, bright = (np.multiply(c, lit.ground) for c in TONE[tone])
-    up = np.clip(1 - rc[:, :1] / (0.4 * height), 0, 1)
-    above = np.multiply(lit.horizon, 1 - up) + np.multiply(lit.zenith, up)
-    low = np.where(sky, above, dark * (1 - haze) + haze * np.array(lit.horizon))
-    return Palette(low, np.where(sky, 0, (bright - dark) * (1 - haze)))
+    low = np.where(high, sky(lit, rc[:, 0], height), dark * (1 - far) + far * np.array(lit.horizon))
+    return Palette(low, np.where(high, 0, (bright - dark) * (1 - far)))
 
 # %% ../../nbs/09c_backdrop.ipynb #95d76261
 def light_and_tone(footage: Footage, free: np.ndarray) -> tuple[str, str]:
@@ -69,7 +66,7 @@ def checker_score(footage: Footage, free: np.ndarray, light: str, tone: str) -> 
     rc, (h, w) = pixel_grid(footage.size), footage.size
     xy, depth = unproject(rc[None], Camera(), [0.0], footage)
     mix = palette(light, tone, rc, depth[0], h).mix(footage.frames[0].reshape(-1, 3) / 255)
-    x, y = (xy[0].T / 0.9).reshape(2, h, w)           # in squares
+    x, y = (xy[0].T / SQUARE).reshape(2, h, w)           # in squares
     du, dv = (np.abs(np.gradient(v, axis=0)) + np.abs(np.gradient(v, axis=1)) for v in (x, y))
     use = free[0] & np.isfinite(depth[0].reshape(h, w)) & (np.maximum(du, dv) < 0.6)
     if use.sum() < 30:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checkpoints import shipped_folders
 from ..formats import atomic_write
 from ..world.scenes import WORLD_VERSION
 
@@ -88,8 +89,9 @@ def make_result(claim: str, columns: Mapping[str, float], interval: Mapping[str,
 
 # %% ../../nbs/09f_results.ipynb #567e9b09
 def results_folder() -> Path:
-    "Where published numbers live: data/results of the repository."
-    return repository() / "data" / "results"
+    "Where new numbers go: data/results of a checkout, else the current folder."
+    folder = repository() / "data" / "results"
+    return folder if folder.is_dir() else Path(".")
 
 
 def write_result(name: str, result: Mapping[str, Any], folder: Path | None = None) -> Path:
@@ -104,11 +106,13 @@ def write_result(name: str, result: Mapping[str, Any], folder: Path | None = Non
 
 
 def read_result(name: str, folder: Path | None = None) -> dict:
-    "A published record by name."
-    path = Path(folder or results_folder()) / f"{name}.json"
-    if not path.is_file():
-        known = sorted(p.stem for p in path.parent.glob("*.json"))
-        raise FileNotFoundError(f"{path}: there is no such result; there are: {known}")
+    "A published record by name: of one folder, else the first that ships with the project."
+    folders = [Path(folder)] if folder else shipped_folders("results")
+    path = next((p for f in folders if (p := f / f"{name}.json").is_file()), None)
+    if path is None:
+        known = sorted({p.stem for f in folders for p in f.glob("*.json")})
+        raise FileNotFoundError(f"no result {name!r}; looked in {', '.join(map(str, folders))}; "
+                                f"there are: {', '.join(known) or 'none'}")
     result = json.loads(path.read_text(encoding="utf-8"))
     check_result(result)
     return result

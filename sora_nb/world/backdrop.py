@@ -10,8 +10,8 @@ from .rays import FAR, View, pixel_centers
 from .scenes import HUES, Scene
 
 # %% auto #0
-__all__ = ['LIGHT', 'TONE', 'Light', 'object_color', 'checkered', 'value_noise', 'speckled', 'Backdrop', 'ground_depth',
-           'backdrop']
+__all__ = ['LIGHT', 'TONE', 'SQUARE', 'HORIZON', 'Light', 'object_color', 'checkered', 'value_noise', 'speckled', 'haze', 'sky',
+           'Backdrop', 'ground_depth', 'backdrop']
 
 # %% ../../nbs/02ac_backdrop.ipynb #600bb3b7
 @dataclass(frozen=True)
@@ -77,6 +77,21 @@ def speckled(u, v, du, dv, seed):
     return np.clip(out, 0, 1)
 
 # %% ../../nbs/02ac_backdrop.ipynb #4e74a670
+SQUARE = 0.9                # side of a square of the checkerboard, world units
+HORIZON = 0.4               # where the sky begins, as a share of the picture's height
+
+
+def haze(depth) -> np.ndarray:
+    "Share of the horizon's colour in the ground at a depth [...] (inf: very far) -> [..., 1]."
+    return (1 - np.exp(-(np.minimum(depth, 80) / 30) ** 2))[..., None]
+
+
+def sky(light: Light, rows, height: int) -> np.ndarray:
+    "Colour of the sky at rows [...] of a picture of that height -> [..., 3]."
+    up = np.clip(1 - rows / (HORIZON * height), 0, 1)[..., None]
+    return np.array(light.horizon) * (1 - up) + np.array(light.zenith) * up
+
+# %% ../../nbs/02ac_backdrop.ipynb #5371b960
 @dataclass
 class Backdrop:
     "Ground and sky, before shadows."
@@ -106,13 +121,12 @@ def backdrop(scene: Scene, view: View) -> Backdrop:
     t, d = ground_depth(v, rows, cols)
     near = np.minimum(t, 80)
     x, y = (o + near * k for o, k in zip(v.origin()[:2], d[:2]))
-    scale = np.float32(1 / 0.9 if ground.pattern == "checkered" else 1.0)
+    scale = np.float32(1 / SQUARE if ground.pattern == "checkered" else 1.0)
     x, y = x * scale, y * scale
     args = x, y, _footprint(x), _footprint(y)
     mix = checkered(*args) if ground.pattern == "checkered" else speckled(*args, ground.seed)
     dark, bright = (np.multiply(c, light.ground) for c in TONE[ground.tone])
-    haze = (1 - np.exp(-(near / 30) ** 2))[..., None]
-    color = (dark + (bright - dark) * mix[..., None]) * (1 - haze) + haze * np.array(light.horizon)
-    up = np.clip(1 - np.arange(v.height) / (0.4 * v.height), 0, 1)[:, None]
-    sky = np.array(light.horizon) * (1 - up) + np.array(light.zenith) * up
-    return Backdrop(color.astype(np.float32), sky, np.where(t < FAR, t, np.inf).astype(np.float32))
+    far = haze(t)
+    color = (dark + (bright - dark) * mix[..., None]) * (1 - far) + far * np.array(light.horizon)
+    return Backdrop(color.astype(np.float32), sky(light, np.arange(v.height), v.height),
+                    np.where(t < FAR, t, np.inf).astype(np.float32))
