@@ -9,11 +9,10 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 
 # %% auto #0
-__all__ = ['Recipe', 'PowerEMA', 'Training']
+__all__ = ['Recipe', 'PowerEMA', 'DivergedError', 'Training']
 
 # %% ../nbs/08b_loop.ipynb #ef71acb1
 import lightning as L
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -82,6 +81,13 @@ class PowerEMA:
             p.copy_(mine)
 
 # %% ../nbs/08b_loop.ipynb #8775665d
+class DivergedError(ValueError):
+    "The loss of a training is infinite or not a number."
+
+def _part(state: dict, prefix: str) -> dict:
+    "The entries of a snapshot whose keys begin with `prefix`, without it."
+    return {k.removeprefix(prefix): x for k, x in state.items() if k.startswith(prefix)}
+
 class Training(L.LightningModule):
     """What all our trainings share. A subclass has networks, `loss(batch, generator)` -> (loss,
     parts), `size(batch)` -> (samples, tokens, FLOPs) and `export(**facts)` -> (tensors, card)."""
@@ -89,7 +95,6 @@ class Training(L.LightningModule):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         self.recipe = recipe
-        self.save_hyperparameters(asdict(recipe))  # plain numbers: any checkpoint loads safely
         self.done, self.total = 0, recipe.steps
         self.count = dict(seconds=0.0, flops=0.0, samples=0, tokens=0)
         self.log_row: dict = {}
@@ -120,8 +125,8 @@ class Training(L.LightningModule):
             group["lr"] = lr
         loss, parts = self.loss(batch, step_generator(self.recipe.seed, self.done, NOISE))
         if not loss.isfinite():
-            raise FloatingPointError(f"the loss of step {self.done} is {loss.item()}: lower lr "
-                                     f"({self.recipe.lr:g}) or lengthen warmup")
+            raise DivergedError(f"the loss of step {self.done} is {loss.item()}: lower lr "
+                                f"({self.recipe.lr:g}) or lengthen warmup")
         self._sizes = self.size(batch)
         self.log_row = dict(step=self.done + 1, loss=loss.item(), lr=lr,
                             **{k: float(v) for k, v in parts.items()})
@@ -159,16 +164,22 @@ class Training(L.LightningModule):
                     tokens=self.count["tokens"], wall_s=round(self.count["seconds"], 1), scores={})
 
     def snapshot(self) -> dict:
-        "Everything needed to go on exactly: plain containers and tensors."
-        return dict(model=self.state_dict(), ema=self.ema.weights, done=self.done,
-                    optimizer=self.optimizer.state_dict(), total=self.total, count=self.count,
-                    budget=[self.recipe.steps, self.recipe.minutes])
+        "Everything needed to go on exactly: tensors by dotted name, and plain numbers."
+        optimizer = self.optimizer.state_dict()
+        parts = {"model": self.state_dict(), "ema": self.ema.weights}
+        parts |= {f"optimizer.{i}": memory for i, memory in optimizer["state"].items()}
+        return dict(done=self.done, total=self.total, count=self.count,
+                    budget=[self.recipe.steps, self.recipe.minutes],
+                    groups=optimizer["param_groups"],
+                    **{f"{part}.{k}": x for part, xs in parts.items() for k, x in xs.items()})
 
     def restore(self, state: dict) -> None:
         "Go on from a `snapshot`; with another budget the end of the training is planned anew."
-        self.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.ema.weights = state["ema"]
+        self.load_state_dict(_part(state, "model."))
+        self.ema.weights = _part(state, "ema.")
+        memory = _part(state, "optimizer.")  # "0.exp_avg": of the first parameter
+        memory = {int(i): _part(memory, f"{i}.") for i in {k.split(".")[0] for k in memory}}
+        self.optimizer.load_state_dict(dict(state=memory, param_groups=state["groups"]))
         self.done, self.count = state["done"], state["count"]
         if state["budget"] == [self.recipe.steps, self.recipe.minutes]:
             self.total = state["total"]

@@ -4,8 +4,9 @@
 
 # %% ../nbs/08_pixels.ipynb #51c95710
 from __future__ import annotations
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 # %% auto #0
 __all__ = ['LENGTHS', 'SIDES', 'pixel_weight', 'ClipPool', 'PixelBatch', 'vae_batch', 'held_out_clips']
@@ -17,6 +18,7 @@ from torch import Tensor
 
 # %% ../nbs/08_pixels.ipynb #ba95e21f
 from .world.render import render
+from .world.scenes import Scene
 
 # %% ../nbs/08_pixels.ipynb #32bc2d41
 def pixel_weight(pixels: Tensor, ids: Tensor, objects: float = 4.0, moving: float = 2.0) -> Tensor:
@@ -108,11 +110,20 @@ def vae_batch(pool: ClipPool, seed: int, step: int, *, pixels: int = 4 * 17 * 32
     return PixelBatch(x, pixel_weight(x, torch.from_numpy(np.stack([m for _, m in crops]))))
 
 # %% ../nbs/08_pixels.ipynb #0a2fb953
-def held_out_clips(world, n: int, size=(64, 64), frames: int = 17,
+def held_out_clips(world, n: int, frames: int = 17,
                    batch: int = 8) -> Iterator[tuple[Tensor, Tensor]]:
-    "The first `n` clips of `world` with that many frames: (x `[b,3,T,H,W]`, ids `[b,T,H,W]`)."
-    scenes = (s for s in map(world.scene, range(100 * n)) if s.frames >= frames)
-    for start in range(0, n, batch):
-        clips = [render(next(scenes), size=size, frames=frames) for _ in range(min(batch, n - start))]
-        yield (torch.stack([c.video.tensor() for c in clips]),
-               torch.from_numpy(np.stack([c.truth.ids for c in clips])))
+    """The first `n` clips of `world` with that many frames: (x `[b,3,T,64,64]`, ids `[b,T,64,64]`).
+
+    Raises ValueError, when called, if they are not among the first 100 n scenes."""
+    long = (s for s in map(world.scene, range(100 * n)) if s.frames >= frames)
+    scenes = list(islice(long, n))
+    if n < 1 or len(scenes) < n:
+        raise ValueError(f"{n} clips of {frames} frames were asked for; {len(scenes)} of the first "
+                         f"{100 * n} scenes last as long: ask for at least one, of a world with "
+                         f"longer clips (its families: {', '.join(world.families)})")
+    return (_held_out_batch(scenes[i:i + batch], frames) for i in range(0, n, batch))
+
+def _held_out_batch(scenes: Sequence[Scene], frames: int) -> tuple[Tensor, Tensor]:
+    clips = [render(scene, size=(64, 64), frames=frames) for scene in scenes]
+    return (torch.stack([c.video.tensor() for c in clips]),
+            torch.from_numpy(np.stack([c.truth.ids for c in clips])))

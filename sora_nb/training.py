@@ -86,6 +86,14 @@ def _plain(module: nn.Module) -> dict:
     config = getattr(module, "config", None)
     return asdict(config) if is_dataclass(config) else {}
 
+def _check_out(out: str | Path | None) -> None:
+    "Raise before a training if its weights could not be written afterwards."
+    path = Path(out or "here").expanduser()
+    if path.suffix not in ("", ".safetensors"):
+        raise ValueError(f"{path}: weights are written as .safetensors, not {path.suffix}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: there is no folder {path.parent}; create it first")
+
 def train_vae(vae: nn.Module, world, held_out, *, name: str = "vae", out: str | Path | None = None,
               pool: int = 256, fresh: int = 1, restart: bool = False, workers: int = 0,
               save_every: float = 60.0, quiet: bool | None = None, calibrate: int = 128,
@@ -94,16 +102,20 @@ def train_vae(vae: nn.Module, world, held_out, *, name: str = "vae", out: str | 
 
     calibrate, evaluate: clips for the statistics of the latents, and for the scores.
     recipe: fields of `Recipe`, for example `minutes=30, lr=2e-3, seed=0`."""
+    _check_out(out)
+    statistics = held_out_clips(world, calibrate)  # drawn later; raises now if there are too few
+    if evaluate:
+        held_out_clips(held_out, evaluate)
     module = VAETraining(vae, Recipe(**recipe))
     run = Run(name, dict(module.recipe.fixed(), model=_plain(vae), world=world.card, pool=pool,
                          fresh=fresh), restart)
     clips = ClipPool(world, pool)
     fit(module, partial(vae_batch, clips, module.recipe.seed, fresh=fresh), run,
         save_every=save_every, workers=workers, quiet=quiet)
-    vae.fit_latent_stats(x for x, _ in held_out_clips(world, calibrate))
+    vae.fit_latent_stats(x for x, _ in statistics)
     scores = evaluate_vae(vae, held_out, evaluate) if evaluate else {}
     tensors, card = module.export(command=command, data=world.card, scores=scores)
-    save_checkpoint(out or run.folder / name, tensors, card)
+    save_checkpoint(out or run.weights, tensors, card)
     return run
 
 # %% ../nbs/08b_training.ipynb #be183056
@@ -176,6 +188,7 @@ def train_dit(dit: nn.Module, text: nn.Module, tokenizer, data: LatentDataset, *
     if not hasattr(tokenizer, "to_json"):
         raise TypeError(f"a checkpoint must hold its tokenizer: {type(tokenizer).__name__} has no "
                         "to_json; train a TextEncoder, or use DiTTraining and fit directly")
+    _check_out(out)
     facts = dict(command=command, data=data.card, vae_sha256=data.card.get("vae_sha256"),
                  mix=asdict(mix), budget=budget,
                  words=sorted(lexicon(c for r in data.records for v in r["captions"].values()
@@ -187,5 +200,5 @@ def train_dit(dit: nn.Module, text: nn.Module, tokenizer, data: LatentDataset, *
     fit(module, partial(token_batch, data, module.recipe.seed, budget=budget, mix=mix), run,
         save_every=save_every, workers=workers, quiet=quiet, milestones=milestones,
         validate_every=validate_every if batches else 0)
-    save_checkpoint(out or run.folder / name, *module.export())
+    save_checkpoint(out or run.weights, *module.export())
     return run

@@ -1,10 +1,13 @@
 "Contracts of sora_nb.loop, .runs and .training, each with broken variants that its check rejects."
 import json
 import os
+import pickle
+import shutil
 import signal
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +20,9 @@ from sora_nb import runs
 from sora_nb.data import Mix, token_batch
 from sora_nb.dit import DiT, DiTConfig
 from sora_nb.latents import LatentDataset, encode_world
-from sora_nb.loop import PowerEMA, Recipe, Training
-from sora_nb.pixels import ClipPool, vae_batch
+from sora_nb.loop import DivergedError, PowerEMA, Recipe, Training
+from sora_nb.measures import decibel
+from sora_nb.pixels import ClipPool, held_out_clips, vae_batch
 from sora_nb.runs import Run, fit
 from sora_nb.text import TextConfig, TextEncoder, fit_tokenizer
 from sora_nb.training import DiTTraining, VAETraining, evaluate_vae, train_dit, train_vae
@@ -183,15 +187,21 @@ def test_resume_is_exact():
 
     class ForgetsOptimizer(Toy):
         def restore(self, state):
-            super().restore(state | {"optimizer": self.optimizer.state_dict()})
+            super().restore({k: x for k, x in state.items() if not k.startswith("optimizer.")})
 
     class ForgetsAverage(Toy):
         def restore(self, state):
-            super().restore(state | {"ema": PowerEMA(self, 1.0).weights})
+            fresh = PowerEMA(self, 1.0).weights
+            super().restore(state | {f"ema.{k}": x for k, x in fresh.items()})
 
     class GlobalNoise(Toy):
         def loss(self, batch, generator):
             return super().loss(batch, None)
+
+    class Halves(Toy):  # a snapshot rounded to float16, as what is published
+        def snapshot(self):
+            half = lambda x: x.half().float() if torch.is_tensor(x) else x  # noqa: E731
+            return {k: half(x) for k, x in super().snapshot().items()}
 
     class CountsLate(Toy):  # counts a step when the next one begins: a snapshot is one behind
         def snapshot(self):
@@ -199,7 +209,7 @@ def test_resume_is_exact():
     stream = np.random.default_rng(0)
     runs_on = lambda step: torch.from_numpy(stream.normal(size=(16, 4))).float()  # noqa: E731
     for broken in (dict(cls=ForgetsOptimizer), dict(cls=ForgetsAverage), dict(cls=GlobalNoise),
-                   dict(cls=CountsLate), dict(make=runs_on)):
+                   dict(cls=Halves), dict(cls=CountsLate), dict(make=runs_on)):
         with pytest.raises(AssertionError):
             check_exact(**broken)
 
@@ -219,34 +229,160 @@ def test_resume_after_kill_9(tmp_path):
 
 
 def check_atomic(save, run):
-    "A crash while writing leaves the checkpoint before it."
-    state = dict(done=1, model={"w": torch.ones(3)})
+    "A crash while writing leaves the snapshot before it."
+    state = {"done": 1, "model.w": torch.ones(3)}
     save(run, state)
 
-    def torn(obj, file, real=torch.save):
-        with open(file, "wb") as f:
-            f.write(b"half a checkpoint")
+    def torn(tensors, file, metadata):
+        Path(file).write_bytes(b"half a snapshot")
         raise OSError("disk full")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch, "save", torn)
+        patch.setattr(runs, "save_file", torn)
         with pytest.raises(OSError):
             save(run, state | {"done": 2})
     try:
         assert run.load()["done"] == 1
-    except Exception as error:
+    except ValueError as error:
         raise AssertionError(f"nothing left to load: {error}") from None
 
 
-def test_checkpoints_are_atomic():
+def write_plainly(run, state, change=lambda x: x):
+    "What `Run.save` does, but right into the file."
+    tensors = {k: change(x) for k, x in state.items() if isinstance(x, torch.Tensor)}
+    rest = {k: x for k, x in state.items() if k not in tensors}
+    path = run.folder / f"step-{state['done']:08d}.safetensors"
+    runs.save_file(tensors, path, metadata={"state": json.dumps(rest)})
+    return path
+
+
+def test_snapshots_are_atomic():
     check_atomic(Run.save, Run("good"))
     with pytest.raises(AssertionError):
-        check_atomic(lambda run, s: torch.save(s, run.folder / f"step-{s['done']:08d}.ckpt"),
-                     Run("bad"))
+        check_atomic(write_plainly, Run("bad"))
+
+
+def check_snapshot(save, run):
+    "Every bit comes back, from a file that holds numbers and no code."
+    w = torch.tensor([[1 / 3, 1e-40], [3e38, -0.0]]).T
+    state = {"done": 7, "total": None, "count": {"seconds": 1 / 3, "samples": 2 ** 60},
+             "groups": [{"lr": 0.1 + 0.2, "fused": True, "params": [0, 1]}],
+             "model.w": w, "model.tied": w, "optimizer.0.step": torch.tensor(7.0)}
+    path = save(run, state)
+    with open(path, "rb") as file, pytest.raises(pickle.UnpicklingError):
+        pickle.load(file)
+    data = path.read_bytes()
+    header = json.loads(data[8:8 + int.from_bytes(data[:8], "little")])
+    assert {x["dtype"] for k, x in header.items() if k != "__metadata__"} == {"F32"}
+    back = run.load()
+    assert back.keys() == state.keys()
+    for key, x in state.items():
+        assert torch.equal(x, back[key]) if isinstance(x, torch.Tensor) else x == back[key], key
+    assert back["model.w"].signbit().sum() == 1
+
+
+def test_snapshots_hold_every_bit_and_no_code():
+    check_snapshot(Run.save, Run("good"))
+
+    def pickled(run, state):
+        path = run.folder / f"step-{state['done']:08d}.safetensors"
+        path.write_bytes(pickle.dumps(state))
+        return path
+
+    def halved(run, state):
+        return write_plainly(run, state, change=lambda x: x.half().contiguous().clone())
+
+    def rounded(run, state):
+        return Run.save(run, state | {"count": {"seconds": 0.3333, "samples": 2 ** 60}})
+    for name, broken in (("p", pickled), ("h", halved), ("r", rounded)):
+        with pytest.raises((AssertionError, pytest.fail.Exception)):
+            check_snapshot(broken, Run(name))
+
+
+def test_damaged_and_old_snapshots_are_named():
+    run = Run("damaged")
+    run.save({"done": 1})
+    (run.folder / "step-00000002.safetensors").write_bytes(b"noise")
+    with pytest.raises(ValueError, match="step-00000002.safetensors: is damaged.*delete it"):
+        run.load()
+    old = Run("old")
+    torch.save({"done": 3}, old.folder / "step-00000003.ckpt")
+    with pytest.raises(ValueError, match="older version.*step-00000003.ckpt.*restart=True"):
+        toy("old")
+    assert toy("old", steps=1, restart=True)[1].load()["done"] == 1
+    assert not list(old.folder.glob("*.ckpt"))
+
+
+def check_restart(restart, tmp_path):
+    "To begin anew removes what runs wrote, and nothing else; a foreign folder is refused."
+    foreign = tmp_path / "foreign"
+    foreign.mkdir(parents=True)
+    (foreign / "thesis.txt").write_text("chapter one")
+    try:
+        restart(foreign)
+        raise AssertionError("a folder that is no run's was taken")
+    except ValueError as error:
+        assert "no config.json" in str(error) and "another name" in str(error)
+    assert (foreign / "thesis.txt").read_text() == "chapter one"
+    module = Toy(Recipe(steps=3))
+    run = fit(module, points, Run(tmp_path / "mine"), quiet=True, milestones=[2e9])
+    runs.save_checkpoint(run.weights, *module.export())
+    kept = ["best.safetensors", "mine-notes.json", "step-by-step.ckpt", "thesis.txt"]
+    for name in kept:
+        (run.folder / name).write_text("mine")
+    (run.folder / ".step-00000004-x1_y.safetensors").write_text("torn")
+    assert len(list(run.folder.iterdir())) > 10
+    restart(run.folder)
+    assert sorted(p.name for p in run.folder.iterdir()) == sorted([*kept, "config.json"])
+
+
+def test_restart_removes_only_what_a_run_wrote(tmp_path):
+    check_restart(partial(Run, restart=True), tmp_path / "good")
+
+    def wipes(folder):
+        shutil.rmtree(folder)
+        return Run(folder)
+
+    def takes_all(folder):
+        (folder / "config.json").write_text("{}")
+        return Run(folder, restart=True)
+
+    def wipes_its_own(folder):
+        Run(folder)  # refuses what is no run's
+        return wipes(folder)
+
+    def keeps_snapshots(folder):
+        return Run(folder)
+    for broken in (wipes, takes_all, wipes_its_own, keeps_snapshots):
+        with pytest.raises(AssertionError):
+            check_restart(broken, tmp_path / broken.__name__)
+
+
+def check_names(folder_of, tmp_path):
+    "A plain name lies in the cache, a path is itself; weights are called after the folder."
+    assert folder_of("night") == folder_of(Path("night")) == tmp_path / "runs" / "night"
+    assert folder_of("trials/one") == Path.cwd() / "trials" / "one"
+    assert folder_of(tmp_path / "x" / "..") == tmp_path
+    for name in ("", ".", "..", "config", "step-00000007", "/"):
+        try:
+            raise AssertionError(f"{name!r} was taken as {folder_of(name)}")
+        except ValueError:
+            pass
+
+
+def test_names_of_runs(tmp_path, monkeypatch):
+    check_names(runs.run_folder, tmp_path)
+    for broken in (lambda name: tmp_path / "runs" / name, Path):
+        with pytest.raises(AssertionError):
+            check_names(broken, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for name in ("night", "trials/v1.5", tmp_path / "deep" / "vae"):
+        run = Run(name)
+        assert run.weights == run.folder / f"{Path(name).name}.safetensors"
 
 
 def test_run_folder():
     module, run = toy("toy")
-    assert [p.name for p in run.checkpoints] == ["step-00000011.ckpt", "step-00000012.ckpt"]
+    assert [p.name for p in run.snapshots] == [f"step-000000{n}.safetensors" for n in (11, 12)]
     rows = run.rows()
     assert [r["step"] for r in rows] == list(range(1, 13)) and rows[-1]["samples"] == 12 * 16
     assert rows[-1]["flops"] == 12e9 and rows[-1]["seconds"] > 0
@@ -264,13 +400,14 @@ def test_milestones_and_validation():
             return 1.5 + torch.is_grad_enabled()
     module = Validates(Recipe(steps=8))
     run = fit(module, points, Run("m"), quiet=True, milestones=[3e9, 6.5e9], validate_every=4)
-    assert sorted(p.name for p in run.folder.glob("*.safetensors")) == [
+    assert sorted(p.name for p in run.folder.glob("m*.safetensors")) == [
         "m-3e+09.safetensors", "m-6.5e+09.safetensors"]
     assert [r["val"] for r in run.rows() if r["val"] == r["val"]] == [1.5, 1.5]
 
 
 def test_diverging_is_an_error():
-    with pytest.raises(FloatingPointError, match="step 3.*lower lr"):
+    assert issubclass(DivergedError, ValueError)  # which the command line tells in one line
+    with pytest.raises(DivergedError, match="step 3.*lower lr"):
         toy("nan", make=lambda s: points(s) * (float("nan") if s == 3 else 1))
 
 
@@ -306,18 +443,139 @@ def test_vae_training_learns_and_counts():
     assert run.rows()[-1]["flops"] == 15 * 3 * counter.get_total_flops()
 
 
-class Exact(nn.Module):
-    "A 'VAE' that changes object pixels by 0.02 and the others by 0.2."
+class Off(nn.Module):
+    """A 'VAE' whose errors are known: on the [0, 1] scale object pixels of clip k are off by
+    0.02 / 5^k and all others by 0.1 / 5^k. It looks up which pixels those are."""
+
+    def __init__(self, world, n):
+        super().__init__()
+        (self.clips, self.ids), = held_out_clips(world, n)
 
     def encode(self, x): return x
-    def decode(self, x, frames=None): return x + 0.2
+
+    def decode(self, x, frames):
+        k = torch.tensor([[torch.equal(a, b) for b in self.clips] for a in x]).long().argmax(1)
+        off = torch.where(self.ids[k] > 0, 0.04, 0.2) / 5.0 ** k[:, None, None, None]
+        return x - off[:, None] * torch.where(x < 0, -1, 1)  # towards grey: nothing is cut off
+
+
+class Slow(nn.Module):
+    "A 'VAE' that keeps 2 % of each change within a group of four frames, 5 % of those between."
+
+    def encode(self, x): return x
+
+    def decode(self, x, frames):
+        kept = torch.tensor([0.05 if t % 4 == 0 else 0.02 for t in range(frames - 1)])
+        moved = (x.diff(dim=2) * kept[:, None, None]).cumsum(2)
+        return torch.cat([torch.zeros_like(x[:, :, :1]), moved], 2)
+
+
+class Later:
+    "Clip k of a world and those after it."
+
+    def __init__(self, world, first):
+        self.world, self.first, self.families = world, first, world.families
+
+    def scene(self, i): return self.world.scene(i + self.first)
+
+
+class Long:
+    "The scenes of a world that last 17 frames, numbered anew."
+
+    def __init__(self, world):
+        self.families = world.families
+        self.scenes = [s for s in map(world.scene, range(100)) if s.frames >= 17]
+
+    def scene(self, i): return self.scenes[i]
+
+
+def check_evaluate(evaluate, world=Long(World(0, "iid")), n=3):
+    "Errors are pooled over all clips before the logarithm; objects and motion count apart."
+    vae = Off(world, n)
+    share = (vae.ids > 0).float().mean((1, 2, 3))  # of each clip
+    assert 0 < share.min() < share.max(), "a check that depends on clips that differ"
+    square, scale = torch.tensor([0.02, 0.1]).double() ** 2, 25.0 ** -torch.arange(n).double()
+    one = evaluate(vae, world, 1)
+    assert one["n"] == 1 and abs(one["object_psnr"] - 33.979) < 1e-3
+    assert abs(one["psnr"] - decibel(share[0] * square[0] + (1 - share[0]) * square[1])) < 1e-3
+    found = evaluate(vae, world, n)
+    whole = ((share * square[0] + (1 - share) * square[1]) * scale).mean()
+    objects = square[0] * (share * scale).sum() / share.sum()
+    assert found["n"] == n and abs(found["psnr"] - decibel(whole)) < 1e-3
+    assert abs(found["object_psnr"] - decibel(objects)) < 1e-3
+    motion = evaluate(Slow(), world, n)
+    assert abs(motion["motion_within"] - 0.02) < 1e-4 and abs(motion["motion_across"] - 0.05) < 1e-4
 
 
 def test_evaluate_vae_pools_errors():
-    scores = evaluate_vae(Exact(), World(0, "iid"), n=2)
-    assert scores["n"] == 2 and abs(scores["psnr"] - 20) < 2.5  # clamping to 1 helps a little
-    assert scores["object_psnr"] >= 20 - 1e-3
-    assert 0.5 < scores["motion_within"] < 1.001 and 0.5 < scores["motion_across"] < 1.001
+    check_evaluate(evaluate_vae)
+
+    def one_psnr(vae, world, n):
+        scores = evaluate_vae(vae, world, n)
+        return scores | {"object_psnr": scores["psnr"]}
+
+    def mean_of_decibels(key):
+        def evaluate(vae, world, n):
+            clips = [evaluate_vae(vae, Later(world, k), 1) for k in range(n)]
+            return evaluate_vae(vae, world, n) | {key: np.mean([c[key] for c in clips])}
+        return evaluate
+
+    def motion_swapped(vae, world, n):
+        s = evaluate_vae(vae, world, n)
+        return s | dict(motion_within=s["motion_across"], motion_across=s["motion_within"])
+    for broken in (one_psnr, mean_of_decibels("psnr"), mean_of_decibels("object_psnr"),
+                   motion_swapped):
+        with pytest.raises(AssertionError):
+            check_evaluate(broken)
+
+
+# ------------------------------------------------------------------ what could fail at the end
+
+def check_held_out(clips):
+    "A world without such clips is refused when they are asked for, not when they are drawn."
+    for world, n in ((World(0, families=["image"]), 3), (World(0), 0)):
+        try:
+            clips(world, n)
+            raise AssertionError("nothing was said")
+        except ValueError as error:
+            assert f"{n} clips of 17 frames" in str(error)
+    assert [len(x) for x, _ in clips(World(0, "iid"), 3, batch=2)] == [2, 1]
+
+
+def test_held_out_clips_are_there_or_refused():
+    check_held_out(held_out_clips)
+
+    def lazily(world, n, **options):
+        yield from held_out_clips(world, n, **options)
+    with pytest.raises(AssertionError):
+        check_held_out(lazily)
+
+
+def check_fails_early(train, tmp_path):
+    "What would fail after the training fails before its first step."
+    videos, pictures = World(0, sizes=[(48, 48)]), World(0, families=["image"], sizes=[(48, 48)])
+    cases = [(videos, videos, dict(out=tmp_path / "no" / "vae"), "there is no folder"),
+             (videos, videos, dict(out=tmp_path / "vae.pt"), "written as .safetensors"),
+             (pictures, videos, {}, "2 clips of 17 frames"),
+             (videos, pictures, {}, "1 clips of 17 frames")]
+    for k, (world, held_out, options, message) in enumerate(cases):
+        try:
+            train(nano_vae(), world, held_out, name=f"run{k}", steps=1, pool=2, calibrate=2,
+                  evaluate=1, quiet=True, **options)
+            raise AssertionError("nothing was said")
+        except (ValueError, OSError, RuntimeError) as error:
+            assert message in str(error)
+    assert not list(Path(os.environ["SORA_NB_CACHE"]).glob("runs/*/*")), "a run was begun"
+
+
+def test_train_vae_fails_early(tmp_path):
+    check_fails_early(train_vae, tmp_path)
+
+    def checks_late(vae, world, held_out, out=None, **options):
+        run = train_vae(vae, World(0, sizes=[(48, 48)]), World(0), **options)
+        return train_vae(vae, world, held_out, out=out or run.weights, **options)
+    with pytest.raises(AssertionError):
+        check_fails_early(checks_late, tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -400,3 +658,6 @@ def test_train_everything_and_generate(tmp_path):
     assert video.frames.shape == (5, 32, 32, 3)
     with pytest.raises(TypeError, match="to_json"):
         train_dit(*parts(data)[:2], object(), data, steps=1)
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        train_dit(*parts(data), data, steps=1, name="late", out=tmp_path / "no" / "dit")
+    assert not (tmp_path / "runs" / "late").exists()
