@@ -31,10 +31,9 @@ def group_order(segments: Segments) -> tuple[Tensor, Tensor] | None:
     """Token order `[N]` and sample order `[B]` that lay the groups of `segments` end to end.
 
     None if they already are: then attention works on views and nothing is moved."""
-    tokens = torch.cat([g.tokens.flatten() for g in segments.groups])
-    if bool((tokens.diff() == 1).all()):
+    if segments.order is None:
         return None
-    return tokens, torch.cat([g.samples for g in segments.groups])
+    return segments.order, torch.cat([g.samples for g in segments.groups])
 
 
 def per_sample(x: Tensor, segments: Segments) -> list[Tensor]:

@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 # %% auto #0
 __all__ = ['LEVELS', 'NOISE', 'MASKS', 'StepDataset', 'step_generator', 'Mix', 'Piece', 'piece_of', 'draw_piece', 'known_frames',
-           'known_box', 'known_tokens', 'noise_levels', 'TokenBatch', 'assemble', 'token_batch', 'LatentDataset',
-           'Sample', 'encode_world']
+           'known_box', 'known_tokens', 'noise_levels', 'TokenBatch', 'assemble', 'token_batch']
 
 # %% ../nbs/08a_data.ipynb #316b8e3a
 import numpy as np
@@ -26,9 +25,6 @@ from .diffusion import logit_normal, shift, size_shift, uniform
 from .latents import LatentDataset, Sample, encode_world
 from .patches import Grid, Segments, coordinates, patchify
 from .world.captions import STYLES
-
-# %% ../nbs/08a_data.ipynb #88dad367
-_all_ = ["LatentDataset", "Sample", "encode_world"]
 
 # %% ../nbs/08a_data.ipynb #b3438d38
 class StepDataset(IterableDataset):

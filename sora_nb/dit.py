@@ -79,9 +79,9 @@ def distinct(level: Tensor, index: Tensor, samples: int) -> tuple[Tensor, Tensor
     `level` is one number or `[N]`; `index [N]` is each token's sample."""
     if level.ndim == 0:
         return torch.arange(samples, device=index.device), level.expand(samples), index
-    key, pair = torch.unique(index.double() * 2 + level.double(), return_inverse=True)
-    which = index.new_zeros(len(key)).scatter_(0, pair, index)
-    return which, level.new_zeros(len(key)).scatter_(0, pair, level), pair
+    values, place = torch.unique(level, return_inverse=True)
+    key, pair = torch.unique(index * len(values) + place, return_inverse=True)
+    return key // len(values), values[key % len(values)], pair
 
 # %% ../nbs/07_dit.ipynb #7689a021
 def fourier(x: Tensor, waves: Tensor) -> Tensor:

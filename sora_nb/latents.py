@@ -23,11 +23,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 # %% ../nbs/08_latents.ipynb #61fbd571
-from .patches import tier
+from .causal import front_pad
 from .video import Video
 from .world.captions import STYLES, write
 from .world.facts import facts_of
 from .world.render import render
+from .world.scenes import tier
 
 # %% ../nbs/08_latents.ipynb #0d45ea77
 @dataclass
@@ -50,7 +51,7 @@ class BlockMeans(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         "Pixels `[B,3,1+4m,H,W]` -> latents `[B,3,1+m,H/8,W/8]`; latent 0 is a still."
-        return self.encode_ring(torch.cat([x[:, :, :1].expand(-1, -1, 3, -1, -1), x], 2))
+        return self.encode_ring(front_pad(x))
 
     def decode(self, z: Tensor) -> Tensor:
         "Latents -> pixels: every block in its one colour."
@@ -113,7 +114,7 @@ class VideoItems(Dataset):
         y, x = (video.height - h) // 2, (video.width - w) // 2
         captions = {"descriptive": [captions]} if isinstance(captions, str) else captions
         return Item(Video(video.frames[:t, y:y + h, x:x + w], video.fps), captions, "video",
-                    tier(h, w), t // 2)
+                    video.pixels_per_unit or tier(h, w), t // 2)
 
 # %% ../nbs/08_latents.ipynb #973511c5
 @torch.no_grad()

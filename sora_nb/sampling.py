@@ -73,7 +73,7 @@ class Flow:
 
     v = worse + scale * (good - worse). Worse is the same model without the prompt
     (classifier-free guidance, arXiv 2207.12598) or, if a `guide` is given, that weaker model with
-    the prompt (autoguidance, arXiv 2406.02507). Outside `interval` of noise levels, and with
+    the prompt (autoguidance, arXiv 2406.02507). `tap` sees inside the good one. Outside `interval` of noise levels, and with
     scale 1, only the good prediction is computed (arXiv 2404.07724)."""
     dit: Model
     coords: Tensor
@@ -84,6 +84,7 @@ class Flow:
     scale: float = 1.0
     interval: tuple[float, float] = (0.0, 1.0)
     guide: Model | None = None
+    tap: Callable[[str, Tensor], None] | None = None
     caches: dict[str, dict] = field(default_factory=lambda: dict(good={}, worse={}, both={}))
 
     def __post_init__(self) -> None:
@@ -98,7 +99,7 @@ class Flow:
         "Flow at `x [N, D]` whose tokens have `level` (one number or `[N]`), at time t: `[N, D]`."
         if self.scale == 1 or not self.interval[0] <= t <= self.interval[1]:
             return self.ask(self.dit, self.context, x, level, "good")
-        if self.guide is None and len(x) <= PACKED:
+        if self.guide is None and self.tap is None and len(x) <= PACKED:
             good, worse = self.ask_packed(x, level).chunk(2)
         else:
             good = self.ask(self.dit, self.context, x, level, "good")
@@ -108,8 +109,9 @@ class Flow:
 
     def ask(self, model: Model, context: Context, x: Tensor, level: Tensor, cache: str) -> Tensor:
         "One forward of N tokens."
+        tap = dict(tap=self.tap) if self.tap and cache == "good" else {}
         return model(x, level, self.coords, self.segments, context, period=self.period,
-                     cache=self.caches[cache])
+                     cache=self.caches[cache], **tap)
 
     def ask_packed(self, x: Tensor, level: Tensor) -> Tensor:
         "With and without the prompt in one forward of 2N tokens: `[2N, D]`."
@@ -151,15 +153,17 @@ def trajectory(dit: Model, tokens_noise: Tensor, coords: Tensor, segments: Segme
                known: Tensor | None = None, strength: Tensor | None = None,
                period: Tensor | None = None, steps: int = 16, solver: str = "euler",
                guidance_scale: float = 4.0, guidance_interval: tuple[float, float] = (0.0, 1.0),
-               shift: float = 1.0, guide: Model | None = None) -> Iterator[Step]:
+               shift: float = 1.0, guide: Model | None = None,
+               tap: Callable[[str, Tensor], None] | None = None) -> Iterator[Step]:
     """Denoise packed `tokens_noise [N, D]` (coords `[N, 6]`), yielding each of `steps` steps.
 
     At time t a token's noise level is min(t, its strength): a token joins when t has come down
-    to its `strength [N]` (None: 1 everywhere), and one of strength 0 keeps its `known` bits."""
+    to its `strength [N]` (None: 1 everywhere), and one of strength 0 keeps its `known` bits.
+    `tap(name, tensor)` is shown what the layers of `dit` say with the prompt (see `DiT`)."""
     if solver not in SOLVERS:
         raise ValueError(f"no solver {solver!r}: choose one of {', '.join(SOLVERS)}")
     flow = Flow(dit, coords, segments, context, null_context, period, guidance_scale,
-                guidance_interval, guide)
+                guidance_interval, guide, tap)
     x = start(tokens_noise, known, strength)
     ceiling, x0 = x.new_ones(()) if strength is None else strength.to(x), x
     levels = schedule(steps, shift)

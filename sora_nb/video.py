@@ -40,6 +40,7 @@ class Video:
 
     frames: uint8 `[T,H,W,3]`. fps: frames a second. latents: `[c,t,h,w]` of a generated video, so
     that editing never encodes again what was decoded. prompt, seed, checkpoint: how it was made.
+    pixels_per_unit: its scale, if it is not the usual one of its size (lesson *scenes*).
     A still is a video of one frame.
     """
 
@@ -49,6 +50,7 @@ class Video:
     prompt: str | None = None
     seed: int | None = None
     checkpoint: str | None = None
+    pixels_per_unit: float | None = None
 
     def __post_init__(self):
         _check(self.frames, self.fps)
@@ -88,13 +90,16 @@ class Video:
         return replace(self, frames=frames, fps=self.fps / abs(step), latents=latents)
 
     def replace(self, **changes) -> "Video":
-        """A copy with some fields changed."""
+        """A copy with some fields changed; other frames or another clock lose the latents."""
+        if not {"frames", "fps", "latents"}.isdisjoint(changes):
+            changes.setdefault("latents", None)
         return replace(self, **changes)
 
     def scale(self, factor: int) -> "Video":
         """The same picture in larger pixels: every pixel becomes factor x factor equal ones."""
         frames = self.frames.repeat(factor, axis=1).repeat(factor, axis=2)
-        return replace(self, frames=frames, latents=None)
+        unit = self.pixels_per_unit and self.pixels_per_unit * factor
+        return replace(self, frames=frames, latents=None, pixels_per_unit=unit)
 
     def tensor(self) -> "torch.Tensor":
         """Pixels `[3,T,H,W]`, float32 in [-1, 1]."""

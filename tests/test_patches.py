@@ -7,7 +7,7 @@ import torch
 from einops import rearrange
 
 from sora_nb import patches
-from sora_nb.patches import (Grid, Segments, coordinates, pack, pack_budget, patchify, tier,
+from sora_nb.patches import (Grid, Segments, coordinates, pack, pack_budget, patchify,
                              unpack, unpatchify)
 
 
@@ -172,34 +172,6 @@ def test_base_tier_spans_minus_one_to_one():
     assert c[0, 0] == 0 and c[-1, 0] == 14.5 / 8  # frame 0; frames 13..16
     with pytest.raises(ValueError, match="positive"):
         coordinates(Grid(1, 1, 1), fps=0)
-
-
-def check_tier(tier):
-    wanted = {(48, 48): 24, (64, 64): 32, (96, 48): 32, (48, 96): 32, (80, 48): 32, (96, 96): 48,
-              (128, 128): 64, (192, 192): 96, (128, 192): 64, (256, 256): 128, (16, 16): 24}
-    for (h, w), units in wanted.items():
-        assert tier(h, w) == tier(w, h) == units, (h, w)
-    assert tier(64, 96) == 32  # exactly between 32 and 48: the lower
-    assert tier(64, 97) == 48
-
-
-def test_tier():
-    check_tier(tier)
-
-    def by_side(h, w):
-        return min((24, 32, 48, 64, 96, 128), key=lambda u: abs(u - max(h, w) / 2))
-
-    def linear(h, w):
-        return min((24, 32, 48, 64, 96, 128), key=lambda u: abs(u - math.sqrt(h * w) / 2))
-
-    def ties_up(h, w):
-        return tier(h, w + 1)
-
-    for broken in (by_side, linear, ties_up):
-        with pytest.raises(AssertionError):
-            check_tier(broken)
-    with pytest.raises(ValueError, match="at least one pixel"):
-        tier(0, 3)
 
 
 # segments

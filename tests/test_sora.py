@@ -15,6 +15,7 @@ import tiny
 from sora_nb.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from sora_nb.orders import CELL, Order, Shape, batches, frame_count, orders
 from sora_nb.patches import coordinates, patchify
+from sora_nb.probes.pixels import Footage
 from sora_nb.sora import Sora
 
 QUICK = dict(steps=2)
@@ -56,10 +57,9 @@ def check_sizes(sora):
 
 
 class Uncropped(Sora):
-    def _decode(self, tokens, order):
-        shape = order.shape
+    def decode(self, tokens, shape, **origin):
         whole = Shape(4 * shape.grid.t - 3, 16 * shape.grid.h, 16 * shape.grid.w)
-        return super()._decode(tokens, Order(order.prompt, whole))
+        return super().decode(tokens, whole, **origin)
 
 
 def test_sizes(sora):
@@ -125,20 +125,20 @@ class SharedNoise(Sora):
         tokens = [patchify(torch.randn(16, g.t, 2 * g.h, 2 * g.w, generator=generator))
                   for g in (order.shape.grid for order in batch)]
         places = [order.shape.coordinates() for order in batch]
-        return self._denoise([order.prompt for order in batch], tokens, places, shift=1.0,
-                             **settings)
+        context = self.encode_text([order.prompt for order in batch])
+        return self.denoise(context, tokens, places, shift=1.0, **settings)
 
 
 class FirstPrompt(Sora):
     "Every sample of a pack hears the first prompt."
-    def _denoise(self, prompts, *args, **settings):
-        return super()._denoise(prompts[:1] * len(prompts), *args, **settings)
+    def denoise(self, context, *args, **settings):
+        return super().denoise(context.index([0] * len(context.mask)), *args, **settings)
 
 
 class PackShift(Sora):
     "The noise levels depend on the size of the whole pack."
-    def _denoise(self, prompts, noise, *args, shift, **settings):
-        return super()._denoise(prompts, noise, *args, shift=float(len(noise)), **settings)
+    def denoise(self, context, noise, *args, shift, **settings):
+        return super().denoise(context, noise, *args, shift=float(len(noise)), **settings)
 
 
 def test_batch_mates(sora):
@@ -165,9 +165,9 @@ def check_seeds(sora):
 
 
 class GlobalNoise(Sora):
-    def _denoise(self, prompts, noise, *args, **settings):
+    def denoise(self, context, noise, *args, **settings):
         noise = [torch.randn_like(x) for x in noise]
-        return super()._denoise(prompts, noise, *args, **settings)
+        return super().denoise(context, noise, *args, **settings)
 
 
 def test_seeds(sora):
@@ -236,10 +236,38 @@ def test_known_tokens_stay(sora):
     known = patchify(torch.randn(16, 3, 6, 6, generator=torch.Generator().manual_seed(1)))
     strength = (torch.arange(27) >= 9).float()  # the first latent row is known
     noise = patchify(shape.noise(16, 0))
-    for step in sora._denoise(["a red ball"], [noise], [shape.coordinates()], known=[known],
-                              strength=[strength], steps=2, guidance_scale=2.0):
+    heard, context = [], sora.encode_text(["a red ball"])
+    for step in sora.denoise(context, [noise], [shape.coordinates()], known=[known],
+                             strength=[strength], steps=2, guidance_scale=2.0,
+                             tap=lambda name, tensor: heard.append((name, len(tensor)))):
         assert torch.equal(step.tokens[:9], known[:9])
     assert not torch.equal(step.tokens[9:], noise[9:])
+    assert {n for _, n in heard} == {27}, "a tap sees the prompted half only"
+    assert len(heard) == 2 * len({name for name, _ in heard}) > 0
+
+
+def test_scale_is_remembered(sora):
+    """A video knows its scale when it is not the usual one; frames of its own lose the latents."""
+    usual, fine = (sora.generate("", frames=1, steps=1, pixels_per_unit=u) for u in (None, 48))
+    assert usual.pixels_per_unit is None and fine.pixels_per_unit == 48
+    assert Footage.of(usual).scale == 32 and Footage.of(fine).scale == 48
+    assert fine.scale(2).pixels_per_unit == 96
+    assert fine.replace(frames=fine.frames[:, ::-1]).latents is None
+    assert fine.replace(prompt="b").latents is fine.latents
+
+
+def test_max_tokens(sora):
+    large = rebuilt(Sora, sora)
+    large.max_tokens = 79
+    with pytest.raises(ValueError, match="80 tokens, more than the 79 that fit"):
+        large.generate("", steps=1)
+    large.max_tokens = 80
+    assert len(large.generate("", steps=1)) == 17
+
+
+def test_a_loaded_model_is_frozen(sora):
+    assert not any(p.requires_grad for m in (sora.vae, sora.dit, sora.text_encoder)
+                   for p in m.parameters())
 
 
 def test_notices(sora):

@@ -1,19 +1,20 @@
 "Families, facts, captions and the sampler keep their promises; each check rejects a broken one."
+import math
 import re
 from functools import partial
 
 import numpy as np
 import pytest
 
-from sora_nb.patches import tier
 from sora_nb.world.captions import STYLES, caption_corpus, write
 from sora_nb.world.facts import INVERSE, Fact, facts_of, inverse, relation_facts
 from sora_nb.world.families import (FAMILIES, HELD_OUT, IMAGE_SIZES, MIXTURE, ODD_SIZES, ODD_SPEEDS,
                                     SPLITS, draw, held_out)
 from sora_nb.world.render import render
 from sora_nb.world.sampler import World
-from sora_nb.world.scenes import HUES, SHAPES, SIZES, Camera, Motion, Object, Scene, focal, project
-from sora_nb.world.staging import FPS, MIN_PIXELS, pick, tier_of
+from sora_nb.world.scenes import (HUES, SHAPES, SIZES, Camera, Event, Motion, Object, Scene, focal, project,
+                                  tier)
+from sora_nb.world.staging import FPS, MIN_PIXELS, pick
 from sora_nb.world.words import WORDS, Caption, states, vocabulary
 
 CLIPS = 60
@@ -108,8 +109,36 @@ def test_staging_rejects(check):
 
 def test_every_native_size_has_its_tier():
     for size in IMAGE_SIZES:
-        assert tier_of(size) == tier(*size)
         assert all(n % 16 == 0 for n in size)
+        assert World(0, sizes=[size]).scene(0).pixels_per_unit == tier(*size)
+
+
+def check_tier(tier):
+    wanted = {(48, 48): 24, (64, 64): 32, (96, 48): 32, (48, 96): 32, (80, 48): 32, (96, 96): 48,
+              (128, 128): 64, (192, 192): 96, (128, 192): 64, (256, 256): 128, (16, 16): 24}
+    for (h, w), units in wanted.items():
+        assert tier(h, w) == tier(w, h) == units, (h, w)
+    assert tier(64, 96) == 32  # exactly between 32 and 48: the lower
+    assert tier(64, 97) == 48
+
+
+def test_tier():
+    check_tier(tier)
+
+    def by_side(h, w):
+        return min((24, 32, 48, 64, 96, 128), key=lambda u: abs(u - max(h, w) / 2))
+
+    def linear(h, w):
+        return min((24, 32, 48, 64, 96, 128), key=lambda u: abs(u - math.sqrt(h * w) / 2))
+
+    def ties_up(h, w):
+        return tier(h, w + 1)
+
+    for broken in (by_side, linear, ties_up):
+        with pytest.raises(AssertionError):
+            check_tier(broken)
+    with pytest.raises(ValueError, match="at least one pixel"):
+        tier(0, 3)
 
 
 def test_no_room_is_an_error():
@@ -457,3 +486,15 @@ def test_a_world_has_no_end():
         iter(World())
     with pytest.raises(IndexError, match="numbered from 0"):
         World()[-1]
+
+
+@pytest.mark.parametrize("make, message", [
+    (lambda: Object("sphere", extent=(0.3, 0.6, 0.6)), "a sphere is round: .* x = y = z"),
+    (lambda: Object("cylinder", extent=(0.3, 0.6, 0.6)), "a cylinder is round: .* x = y"),
+    (lambda: Event("explode", 0.5), "event 'explode' is not known; choose one of"),
+    (lambda: Scene((Object(),), events=(Event("vanish", 0.5, 1),)), "object 1, but the scene has 1"),
+])
+def test_impossible_scenes(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+    assert Object("cylinder", extent=(0.3, 0.3, 0.6)).half[2] == 0.6

@@ -11,8 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from ..video import Video
-from ..world.scenes import HUES, Camera, focal, rotation
-from ..world.staging import tier_of
+from ..world.scenes import HUES, Camera, focal, rotation, tier
 
 # %% auto #0
 __all__ = ['SATURATION', 'COLORFUL', 'MIN_CORE', 'Footage', 'hue_labels', 'neighbours', 'Track', 'box_of', 'follow',
@@ -28,8 +27,9 @@ class Footage:
 
     @classmethod
     def of(cls, video: Video) -> Footage:
-        "Footage of a video, at the scale of its tier."
-        return cls(video.frames, video.fps, tier_of((video.height, video.width)))
+        "Footage of a video, at its scale or else that of its tier."
+        scale = video.pixels_per_unit or tier(video.height, video.width)
+        return cls(video.frames, video.fps, scale)
 
     @property
     def size(self) -> tuple[int, int]:

@@ -8,9 +8,9 @@ import math
 from collections.abc import Callable, Mapping
 import numpy as np
 from .scenes import (CAMERA_MOTIONS, GRAVITY, HUES, LIGHTS, PATTERNS, SHAPES, SIZES,
-                                  TONES, Camera, Ground, Motion, Scene)
+                                  TONES, Camera, Ground, Motion, Scene, tier)
 from .staging import (FOCAL, FPS, MIN_PIXELS, Body, arrange, between, opening_view,
-                                   pick, tier_of)
+                                   pick)
 
 # %% auto #0
 __all__ = ['SPLITS', 'SPEEDS', 'ODD_SPEEDS', 'ODD_SIZES', 'DIRECTIONS', 'MOTION_NAMES', 'HELD_OUT', 'COUNTS', 'Rng', 'Size',
@@ -127,7 +127,7 @@ def stage(rng: np.random.Generator, size: tuple[int, int], frames: int, split: s
     """A scene of a few objects, the first of which moves as drawn from `motions` (name: weight).
 
     On a ring the clip is one round of `frames` frames. Raises ValueError when nothing fits."""
-    scale, seconds = tier_of(size), (frames if ring else frames - 1) / FPS
+    scale, seconds = tier(*size), (frames if ring else frames - 1) / FPS
     view = opening_view(camera, size, scale)
     for attempt in range(1000):
         if attempt % 12 == 0:

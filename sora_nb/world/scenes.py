@@ -11,8 +11,8 @@ import numpy as np
 
 # %% auto #0
 __all__ = ['WORLD_VERSION', 'SHAPES', 'HUES', 'SIZES', 'LIGHTS', 'PATTERNS', 'TONES', 'GRAVITY', 'VERTICAL_FOV', 'MOTIONS',
-           'CAMERA_MOTIONS', 'CAMERA_RATES', 'Plain', 'check', 'Motion', 'Object', 'Camera', 'focal', 'rotation',
-           'project', 'Ground', 'Event', 'Action', 'Shot', 'Scene']
+           'CAMERA_MOTIONS', 'CAMERA_RATES', 'EVENTS', 'Plain', 'check', 'Motion', 'Object', 'Camera', 'focal', 'tier',
+           'rotation', 'project', 'Ground', 'Event', 'Action', 'Shot', 'Scene']
 
 # %% ../../nbs/02a_scenes.ipynb #37559f0f
 WORLD_VERSION = 1                       # raise it when a scene would render differently
@@ -129,6 +129,10 @@ class Object(Plain):
         check(self.shape, SHAPES, "shape")
         check(self.color, HUES, "color")
         check(self.size, SIZES, "size")
+        x, y, z = self.half
+        if self.shape != "cube" and (x != y or self.shape == "sphere" and z != x):
+            raise ValueError(f"a {self.shape} is round: extent {self.extent} must have x = y"
+                             + (" = z" if self.shape == "sphere" else ""))
 
     @property
     def half(self) -> tuple:
@@ -194,7 +198,19 @@ def focal(pixels_per_unit: float = 32.0) -> float:
     "Focal length in pixels of a resolution tier."
     return pixels_per_unit / math.tan(math.radians(VERTICAL_FOV) / 2)
 
+# %% ../../nbs/02a_scenes.ipynb #4208b3c0
+def tier(height: int, width: int) -> int:
+    """Pixels per view unit of the resolution tier of a picture, from its size in pixels.
 
+    Tiers are 24, 32, 48, 64, 96, ... : nearest to sqrt(H*W)/2 in log scale, ties to the lower."""
+    if height < 1 or width < 1:
+        raise ValueError(f"a picture has at least one pixel a side, got {height} x {width}")
+    low, high = 24, 32
+    while height * width > 4 * low * high:  # past the geometric mean; integers: ties are exact
+        low, high = high, 2 * low
+    return low
+
+# %% ../../nbs/02a_scenes.ipynb #883bee51
 def rotation(eye: np.ndarray, target: np.ndarray) -> np.ndarray:
     "Look-at matrices [T, 3, 3] whose rows are the camera's right, up and forward axes."
     forward = target - eye
@@ -225,6 +241,9 @@ class Ground(Plain):
         check(self.tone, TONES, "ground tone")
 
 
+EVENTS = ("appear", "vanish", "recolor")     # what `render` can show; more come with their lessons
+
+
 @dataclass(frozen=True)
 class Event(Plain):
     "Something that happens at `time` seconds to object `subject` (and `other`)."
@@ -233,6 +252,9 @@ class Event(Plain):
     subject: int | None = None
     other: int | None = None
     data: tuple = ()
+
+    def __post_init__(self):
+        check(self.kind, EVENTS, "event")
 
 
 @dataclass(frozen=True)
@@ -283,6 +305,11 @@ class Scene(Plain):
 
     def __post_init__(self):
         check(self.light, LIGHTS, "light")
+        for event in self.events:
+            for k in (event.subject, event.other):
+                if k is not None and not 0 <= k < len(self.objects):
+                    raise ValueError(f"{event.kind} happens to object {k}, but the scene has "
+                                     f"{len(self.objects)} objects, numbered from 0")
 
     def positions(self, times) -> np.ndarray:
         "Centres of all objects [T, K, 3] in world units."

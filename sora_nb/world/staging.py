@@ -12,13 +12,12 @@ import numpy as np
 from .scenes import SIZES, Camera, Motion, Object, focal
 
 # %% auto #0
-__all__ = ['FPS', 'TIERS', 'FOCAL', 'MIN_PIXELS', 'SIDE_GAP', 'DEPTH_GAP', 'NEAREST', 'HIDDEN', 'IN_VIEW', 'CLEARANCE', 'pick',
-           'between', 'tier_of', 'OpeningView', 'opening_view', 'Body', 'depth_range', 'spot', 'Placed', 'overlap',
-           'closest', 'compatible', 'arrange']
+__all__ = ['FPS', 'FOCAL', 'MIN_PIXELS', 'SIDE_GAP', 'DEPTH_GAP', 'NEAREST', 'HIDDEN', 'IN_VIEW', 'CLEARANCE', 'pick', 'between',
+           'OpeningView', 'opening_view', 'Body', 'depth_range', 'spot', 'Placed', 'overlap', 'closest', 'compatible',
+           'arrange']
 
 # %% ../../nbs/02bb_staging.ipynb #0c62d344
 FPS = 8.0
-TIERS = (24.0, 32.0, 48.0, 64.0)        # pixels per view unit
 FOCAL = focal(1.0)                      # focal length in view units
 MIN_PIXELS = 8                          # an object is never narrower, at the base tier or below
 SIDE_GAP = 0.5                          # view units: from here on A is left or right of B
@@ -44,12 +43,6 @@ def pick(rng: np.random.Generator, options: Sequence | Mapping):
 def between(rng: np.random.Generator, low: float, high: float) -> float:
     "Uniform in [low, high)."
     return low + (high - low) * rng.random()
-
-# %% ../../nbs/02bb_staging.ipynb #5c10538e
-def tier_of(size: tuple[int, int]) -> float:
-    "Pixels per view unit of a native (height, width): the tier nearest to sqrt(H W) / 2."
-    target = math.log(math.sqrt(size[0] * size[1]) / 2)
-    return min(TIERS, key=lambda scale: abs(math.log(scale) - target))
 
 # %% ../../nbs/02bb_staging.ipynb #b8dde542
 @dataclass(frozen=True)
