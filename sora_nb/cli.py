@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Callable
 
 # %% ../nbs/21_cli.ipynb #42561e67
-from .commands import Parser, add_encode, add_evaluate, add_train, output, positive
+from .commands import Parser, add_encode, add_train, output, positive
+from .evaluations import add_evaluate
 
 # %% ../nbs/21_cli.ipynb #8632f69b
 def generate(args: argparse.Namespace) -> None:

@@ -1,5 +1,6 @@
 """The command line, as a person meets it: from an empty folder, with a tiny random checkpoint."""
-import json
+import argparse
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -7,8 +8,10 @@ from pathlib import Path
 import pytest
 
 import tiny
+from sora_nb import evaluations
 from sora_nb.checkpoints import load_checkpoint
 from sora_nb.cli import main
+from sora_nb.probes.results import read_result, write_result
 from sora_nb.video import Video
 
 SORA_NB = Path(sys.executable).with_name("sora-nb")
@@ -63,7 +66,7 @@ def test_seconds(here, capsys):
 
 
 def test_from_clips_to_a_trained_model(here, folder, tmp_path, capsys):
-    assert main(["encode", "12", "--out", "latents"]) == 0
+    assert main(["encode", "--clips", "12", "--out", "latents"]) == 0
     for name in ("vae.json", "vae.safetensors"):
         (here / name).write_bytes((folder / name).read_bytes())
     train = ["train", "dit", "--size", "nano", "--data", "latents", "--out", "dit.safetensors"]
@@ -78,7 +81,7 @@ def test_from_clips_to_a_trained_model(here, folder, tmp_path, capsys):
 
 def test_training_goes_on_from_the_weights_of_a_checkpoint(here, folder):
     """--init takes the weights: after one step of a tiny rate they are still those, to 16 bits."""
-    assert main(["encode", "4", "--out", "latents"]) == 0
+    assert main(["encode", "--clips", "4", "--out", "latents"]) == 0
     train = ["train", "dit", "--data", "latents", "--size", "nano", "--steps", "1", "--lr", "1e-9"]
 
     def distance(*options):
@@ -96,14 +99,62 @@ def test_train_vae(here, capsys):
     assert card["kind"] == "vae" and card["scores"]["n"] == 2
 
 
-def test_evaluate(here, folder, capsys):
-    assert main(["evaluate", "vae", "--clips", "16", "--folder", "."]) == 0
+def check_evaluation(evaluate, what, columns, *options):
+    """Every published number has a command: its record can be made again from what it says.
+
+    evaluate: what main is; returns 0, prints a table, and where the record is."""
+    words = ["evaluate", what, "--clips", "16", "--folder", ".", "--families", "attributes"]
+    assert evaluate([*words, *options]) == 0
+    record = read_result(f"{what}-iid", Path("."))
+    assert record["command"] == shlex.join(["sora-nb", *words, *options]), record["command"]
+    assert set(record["columns"]) == set(columns.split()), record["columns"]
+    assert record["families"] == ["attributes"] and record["split"] == "iid" and record["n"] == 16
+    assert record["seeds"] == [0, 1] if what == "diversity" else [0]
+    return record
+
+
+def check_judged(record, checkpoint):
+    assert record["checkpoint"] == load_checkpoint(checkpoint)[1]["sha256"]
+
+
+EVALUATIONS = {
+    "fidelity": ("real broken shuffled vae generated", "--steps", "1"),
+    "vae": ("real broken shuffled vae",),
+    "parsers": ("real blurred noisy both shuffled",),
+    "diversity": ("real broken shuffled vae generated", "--steps", "1", "--seeds", "2"),
+    "memory": ("real broken shuffled generated", "--steps", "1", "--training", "200")}
+
+
+@pytest.mark.parametrize("what", EVALUATIONS)
+def test_evaluate(what, here, folder, capsys):
+    record = check_evaluation(main, what, *EVALUATIONS[what])
     out = capsys.readouterr().out
-    record = json.loads((here / "vae-iid.json").read_text())
-    assert record["checkpoint"] == load_checkpoint(folder / "vae")[1]["sha256"]
-    assert record["command"] == "sora-nb evaluate vae --clips 16 --folder ."
-    assert record["columns"]["vae"] < 0.3 < 0.9 < record["columns"]["real"], "it is untrained"
-    assert "  vae " in out and out.endswith("vae-iid.json\n")
+    assert f"  {list(record['columns'])[-1]} " in out and out.endswith(f"{what}-iid.json\n")
+    if what == "parsers":
+        assert record["checkpoint"] is None, "they are judges, not judged"
+    else:
+        check_judged(record, folder / ("vae" if what == "vae" else "dit"))
+    if what == "vae":
+        assert record["columns"]["vae"] < 0.3 < 0.9 < record["columns"]["real"], "it is untrained"
+
+
+def test_evaluations_that_forget_are_rejected(here, folder, monkeypatch):
+    def silent(words):
+        "Leaves what was typed out of the record."
+        record = evaluations.measure_vae(argparse.Namespace(
+            checkpoint="vae", clips=16, split="iid", seed=0, families=("attributes",), typed=""))
+        write_result("vae-iid", record, Path("."))
+        return 0
+
+    def everything(words):
+        "Measures on all families, whatever was asked for."
+        return main([w for w in words if w not in ("--families", "attributes")])
+
+    for broken in (silent, everything, lambda words: 2):
+        with pytest.raises(AssertionError):
+            check_evaluation(broken, "vae", *EVALUATIONS["vae"])
+    with pytest.raises(AssertionError):
+        check_judged(dict(checkpoint="?"), folder / "vae")
 
 
 # --- mistakes cost one line, and no time ----------------------------------------------------------
@@ -141,11 +192,16 @@ def complain(arguments, capsys) -> str:
     (["train", "vae"], "a training needs a budget"),
     (["train", "gan"], "invalid choice: 'gan'"),
     (["train", "dit", "--steps", "1", "--data", "no"], "no holds no"),
-    (["encode", "0"], "'0' is no whole number of at least 1"),
-    (["encode", "5", "--split", "test"], "invalid choice: 'test'"),
+    (["encode"], "required: --clips"),
+    (["encode", "--clips", "0"], "'0' is no whole number of at least 1"),
+    (["encode", "--clips", "5", "--split", "test"], "invalid choice: 'test'"),
     (["evaluate", "speed"], "invalid choice: 'speed'"),
     (["evaluate", "vae", "--clips", "3"], "3 clips say nothing: --clips must be at least 16"),
     (["evaluate", "vae", "--checkpoint", "best"], "no checkpoint 'best'"),
+    (["evaluate", "parsers", "--families", "circus"], "family 'circus' is not known"),
+    (["evaluate", "vae", "--families", "image"], "no scene of 17 frames"),
+    (["evaluate", "parsers", "--checkpoint", "dit"], "unrecognized arguments: --checkpoint"),
+    (["evaluate", "diversity", "--clips", "16", "--seeds", "1"], "seeds must be at least 2"),
     (["generate", "a", "--guidance-scale", "nan"], "guidance_scale must be a number"),
     (["generate", "a", "--seed", "-1"], "seed must be a whole number"),
 ])

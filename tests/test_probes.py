@@ -1,12 +1,16 @@
 """Parsers and the fidelity probe: each check passes on our code and rejects broken variants."""
 
+import functools
 import itertools
+import os
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
 
-from sora_nb.probes import backdrop, fidelity, parsers, pixels
+from sora_nb.probes import backdrop, cases, fidelity, parsers, pixels, results
 from sora_nb.probes.backdrop import PATHS, camera_scores, checker_score, light_and_tone
 from sora_nb.probes.diversity import (
     TrainingSet,
@@ -14,6 +18,7 @@ from sora_nb.probes.diversity import (
     evaluate_diversity,
     evaluate_memory,
     fits,
+    sibling_prompts,
     variety,
 )
 from sora_nb.probes.parsers import Reading, judge, measure, name_motion, read
@@ -28,6 +33,7 @@ from sora_nb.probes.results import (
 )
 from sora_nb.probes.shapes import ShapeNet, blur, examples, shape_net, spoil
 from sora_nb.video import Video
+from sora_nb.world.backdrop import haze, sky
 from sora_nb.world.facts import Fact
 from sora_nb.world.render import render
 from sora_nb.world.sampler import World
@@ -43,6 +49,7 @@ from sora_nb.world.scenes import (
     Scene,
     project,
 )
+from sora_nb.world.words import WORDS
 
 
 def one(shape="sphere", color="red", size="small", at=(0.0, 0.5), motion=Motion(), **scene):
@@ -173,6 +180,27 @@ def test_pattern():
     check_pattern(checker_score)
     with pytest.raises(AssertionError):  # contrast is not a pattern
         check_pattern(lambda f, free, *_: f.gray[free].std() / 40)
+
+
+def check_palette(impl):
+    "Rendered sky and ground lie on the palette's lines: painter and probe have one formula."
+    for light, tone in itertools.product(LIGHTS, TONES):
+        footage = footage_of(Scene(light=light, ground=Ground("speckled", tone)), 1)
+        rc = pixels.pixel_grid(footage.size)
+        _, depth = unproject(rc[None], Camera(), [0.0], footage)
+        colors = footage.frames[0].reshape(-1, 3) / 255
+        far = ~np.isfinite(depth[0]) | (depth[0] > 8)  # where haze and sky are
+        error = impl(light, tone, rc, depth[0], footage.size[0]).error(colors)[far]
+        assert np.quantile(error, 0.95) < 0.01, (light, tone, np.quantile(error, 0.95))
+
+
+def test_palette(monkeypatch):
+    check_palette(backdrop.palette)
+    for name, broken in (("haze", lambda depth: 0.5 * haze(depth)),
+                         ("sky", lambda light, rows, height: sky(light, rows, 2 * height))):
+        with monkeypatch.context() as patch, pytest.raises(AssertionError):
+            patch.setattr(backdrop, name, broken)
+            check_palette(backdrop.palette)
 
 
 def check_camera(score):
@@ -354,6 +382,94 @@ def test_judge():
         judge(read(render(one(), frames=1).video), (Fact("shape", "sphere", 0),))
 
 
+# --- cases ------------------------------------------------------------------------------------
+
+WORLD = World(0, "iid", ["attributes"])
+
+
+def every(step):
+    return lambda i: i if i % step == 0 else None
+
+
+def check_search(impl):
+    "The first ones, in order; what is rare is found, what does not exist is not looked for long."
+    assert impl(WORLD, 3, every(7), "x") == (0, 7, 14)
+    assert impl(WORLD, 3, every(cases.PATIENCE), "x")[-1] == 2 * cases.PATIENCE
+    looks = []
+    for n in (1, 3):
+        with pytest.raises(ValueError, match="no red x among 5,000 of families attributes"):
+            impl(WORLD, n, lambda i: looks.append(i) or (i if n == 3 and i < 2 else None), "red x")
+    assert len(looks) <= 2 * cases.PATIENCE + 10
+    with pytest.raises(ValueError, match="n must be at least 1"):
+        impl(WORLD, 0, every(1), "x")
+
+
+def endless(world, n, look, what, tries=10**6):
+    found = (i for i in map(look, range(tries)) if i is not None)
+    return tuple(itertools.islice(found, n))
+
+
+def impatient(world, n, look, what):
+    "Gives up after 5,000 scenes in all, not in a row."
+    if n < 1:
+        raise ValueError("n must be at least 1")
+    found = endless(world, n, look, what, cases.PATIENCE)
+    if len(found) < n:
+        raise ValueError(f"no {what} among 5,000 of families attributes")
+    return found
+
+
+def test_search():
+    check_search(cases.search)
+    for broken in (endless, impatient):
+        with pytest.raises((AssertionError, ValueError, pytest.fail.Exception)):
+            check_search(broken)
+
+
+@pytest.mark.parametrize("find", [
+    lambda **which: cases.cases(1, **which),
+    lambda **which: sibling_prompts(1, 1, families=which["families"]),
+    lambda **which: fidelity.evaluate_fidelity(n=1, **which),
+])
+def test_what_does_not_exist_is_an_error(find):
+    with pytest.raises(ValueError, match="no scene of (25|17) frames .* among 5,000 of families"):
+        find(frames=25, families=["image"])
+
+
+def check_remembered(remember):
+    "Lists are as good as tuples, and nothing is made twice."
+    made = []
+
+    @remember(4)
+    def make(n, families=()):
+        made.append((n, families))
+        return made[-1]
+
+    assert make(1, ["a", "b"]) is make(1, ("a", "b")) and make(2, families=[["a"]]) == (2, (("a",),))
+    assert made == [(1, ("a", "b")), (2, (("a",),))]
+
+
+def test_remembered():
+    check_remembered(cases.remembered)
+    for broken in (functools.lru_cache, lambda size: lambda function: function):
+        with pytest.raises((AssertionError, TypeError)):
+            check_remembered(broken)
+    assert cases.cases(1, families=["attributes"]) is cases.cases(1, families=("attributes",))
+
+
+def check_kinds(kinds):
+    "Whatever captions can state, the judge's table has a row for, once."
+    stated = {f.kind for i in range(200) for f in World(0).describe(i)[1]["descriptive"].facts}
+    assert stated <= set(kinds) == set(WORDS) and len(set(kinds)) == len(kinds)
+
+
+def test_kinds():
+    check_kinds(fidelity.KINDS)
+    for broken in (fidelity.KINDS[1:], (*fidelity.KINDS, "color")):
+        with pytest.raises(AssertionError):
+            check_kinds(broken)
+
+
 # --- fidelity ---------------------------------------------------------------------------------
 
 N = 24
@@ -378,21 +494,21 @@ def columns():
 
 def test_real_separates_from_broken_and_shuffled(columns, monkeypatch):
     check_separates(columns)
-    blind = read(fidelity.cases(N, "iid", 0)[0].video)  # always sees the same clip
+    blind = read(cases.cases(N, "iid", 0)[0].video)  # always sees the same clip
     monkeypatch.setattr(fidelity, "read", lambda video: blind)
     with pytest.raises(AssertionError):
         check_separates(fidelity.controls.__wrapped__(N, "iid", 0))
 
 
 def test_a_spoiled_real_clip_is_still_real(columns):
-    items, rng = fidelity.cases(N, "iid", 0), np.random.default_rng(0)
+    items, rng = cases.cases(N, "iid", 0), np.random.default_rng(0)
     seen = [read(c.video.replace(frames=spoil(c.video.frames, rng, 0.6, 0.02))) for c in items]
     soft = fidelity.tally(seen, [c.facts for c in items])
     assert fidelity.macro(soft, columns["real"], columns["shuffled"]) > 0.9
 
 
 def test_record(columns):
-    truth = {c.prompt: c.video for c in fidelity.cases(N, "iid", 0)}
+    truth = {c.prompt: c.video for c in cases.cases(N, "iid", 0)}
     result = fidelity.evaluate_fidelity(
         lambda prompts: [truth[p] for p in prompts], n=N, command="pytest"
     )
@@ -402,6 +518,7 @@ def test_record(columns):
         == set(result["interval"])
         == {"real", "broken", "shuffled", "generated"}
     )
+    assert result["families"] == cases.STANDARD
     low, high = result["interval"]["broken"]
     assert low <= result["columns"]["broken"] <= high
     still = fidelity.evaluate_fidelity(
@@ -417,11 +534,11 @@ def test_record(columns):
 def test_broken_scenes_break_every_fact():
     from sora_nb.world.facts import facts_of
 
-    for case in fidelity.cases(N, "iid", 0):
-        other = set(facts_of(fidelity.broken(case.scene))) | set(
-            facts_of(fidelity.recolored(case.scene))
+    for case in cases.cases(N, "iid", 0):
+        other = set(facts_of(cases.broken(case.scene))) | set(
+            facts_of(cases.recolored(case.scene))
         )
-        kept = set(facts_of(fidelity.broken(case.scene))) & set(case.facts)
+        kept = set(facts_of(cases.broken(case.scene))) & set(case.facts)
         assert {f.kind for f in kept} <= {"color", "count", "relation"} and other
 
 
@@ -429,7 +546,7 @@ def test_broken_scenes_break_every_fact():
 
 
 def test_difference():
-    a, b = (read(c.video) for c in fidelity.cases(N, "iid", 0)[:2])
+    a, b = (read(c.video) for c in cases.cases(N, "iid", 0)[:2])
     assert difference(a, a) == 0 and 0 < difference(a, b) == difference(b, a) <= 1
     assert variety([a, a, a]) == 0 < variety([a, a, b]) < variety([a, b])
 
@@ -454,6 +571,25 @@ def test_memory_tells_copies():
     result = evaluate_memory(training=training, n=6)
     assert result["columns"]["broken"] < 0.5 * result["columns"]["real"]
     assert result["copies"]["broken"] > 0.9
+
+
+def check_training_set(of):
+    "The clips of the card, not those of a world with today's families."
+    card = dict(data=dict(seed=4, split="train", families={"camera": 1.0}, start=30, sizes=None))
+    made = of(card, 20)
+    world = World(4, "train", {"camera": 1.0})
+    scenes = [s for s in map(world.scene, range(30, 50)) if s.size == (64, 64)]
+    assert made.scenes == scenes
+    assert made.layouts.shape == (len(scenes), 7, 2)
+
+
+def test_training_set_is_that_of_the_card():
+    check_training_set(TrainingSet.of)
+    with pytest.raises(AssertionError):
+        check_training_set(lambda card, n: TrainingSet(World(0, "train"), n))
+    with pytest.raises(AssertionError):  # from the first clip on
+        check_training_set(lambda card, n: TrainingSet(World(4, "train", {"camera": 1.0}), n))
+    assert TrainingSet.of({}, 20).scenes == TrainingSet(n=20).scenes, "a card that says nothing"
 
 
 # --- results ----------------------------------------------------------------------------------
@@ -500,3 +636,39 @@ def test_results(tmp_path):
         check_result(result | dict(columns=dict(real=float("nan"), generated=0.5)))
     with pytest.raises(FileNotFoundError, match="claim"):
         read_result("other", tmp_path)
+
+
+def check_reading(impl, folders):
+    "Found where it was shipped: the wheel first, the checkout next; else told where we looked."
+    wheel, checkout = folders
+    for folder, name, claim in ((wheel, "both", "new"), (checkout, "both", "old"),
+                                (checkout, "one", "old")):
+        record = make_result(claim, dict(real=1), dict(real=(1, 1)), n=64, seeds=[0],
+                             command="pytest", wall_s=1.0)
+        write_result(name, record, folder)
+    assert impl("both")["claim"] == "new" and impl("one")["claim"] == "old"
+    with pytest.raises(FileNotFoundError, match="no result 'three'") as error:
+        impl("three")
+    assert all(str(word) in str(error.value) for word in (*folders, "both, one"))
+
+
+def test_results_are_found_where_they_were_shipped(tmp_path, monkeypatch):
+    folders = [tmp_path / "_results", tmp_path / "data"]
+    monkeypatch.setattr(results, "shipped_folders", lambda kind: folders if kind == "results" else [])
+    check_reading(read_result, folders)
+    for broken in (lambda name: read_result(name, folders[1]),       # the checkout only
+                   lambda name: read_result(name, folders[0])):      # the wheel only
+        with pytest.raises((AssertionError, FileNotFoundError)):
+            check_reading(broken, folders)
+
+
+def test_the_wheel_knows_the_published_numbers(wheel_path, tmp_path):
+    published = results.repository() / "data" / "results"
+    name = next(published.glob("*.json")).stem
+    code = ("from sora_nb.probes.results import read_result, results_folder, __file__\n"
+            f"print(__file__, results_folder(), read_result({name!r})['commit'])")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, text=True, check=True,
+                          env=dict(os.environ, PYTHONPATH=str(wheel_path)), capture_output=True)
+    where, folder, commit = done.stdout.split()
+    assert where.startswith(str(wheel_path)) and folder == "."
+    assert commit == read_result(name, published)["commit"]

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .fidelity import cases, reconstruct
+from .cases import STANDARD, cases, remembered, search
+from .fidelity import reconstruct
 from .parsers import Reading, Thing, read
 from .pixels import Footage, find_tracks
 from .results import make_result, mean_interval
@@ -82,34 +82,40 @@ def siblings(facts: Sequence[Fact], n: int, like: Scene, world: World, tries: in
     return out
 
 # %% ../../nbs/09h_diversity.ipynb #15503a9c
-@lru_cache(maxsize=2)
-def sibling_prompts(prompts: int, seeds: int, split: str = "iid",
-                    seed: int = 0) -> tuple[tuple[str, tuple[Scene, ...]], ...]:
-    """Short captions, each with scenes that they fit.
+@remembered(2)
+def sibling_prompts(prompts: int, seeds: int, split: str = "iid", seed: int = 0,
+                    families: Sequence[str] = STANDARD) -> tuple[tuple[str, tuple[Scene, ...]], ...]:
+    """Different short captions, each with scenes of 17 frames that they fit.
 
-    A short caption leaves much open: there a model that has collapsed shows it."""
-    families, sizes = ("attributes", "camera"), [(64, 64)]
-    world, more = World(seed, split, families, sizes), World(seed + 1, "iid", families, sizes)
-    found = []
-    for i in itertools.count():
-        scene, (text, facts) = world.scene(i), world.describe(i)[1]["short"]
-        if scene.frames == 17 and text not in dict(found):
-            found.append((text, tuple(siblings(facts, seeds, scene, more))))
-        if len(found) == prompts:
-            return tuple(found)
+    A short caption leaves much open: there a model that has collapsed shows it. Raises ValueError
+    if the families have no such scenes."""
+    world, more = (World(seed + k, s, families, [(64, 64)]) for k, s in enumerate((split, "iid")))
+    met: set[str] = set()
+
+    def look(i: int) -> tuple[str, tuple[Scene, ...]] | None:
+        scene = world.scene(i)
+        if scene.frames != 17 or (caption := world.describe(i)[1]["short"]).text in met:
+            return None
+        met.add(caption.text)
+        return caption.text, tuple(siblings(caption.facts, seeds, scene, more))
+
+    return search(world, prompts, look, "scene of 17 frames with a new short caption")
 
 # %% ../../nbs/09h_diversity.ipynb #f36b3a38
 def evaluate_diversity(generate: Callable[..., list[Video]] | None = None,
                        vae: nn.Module | None = None, prompts: int = 32, seeds: int = 8,
-                       split: str = "iid", seed: int = 0, *, command: str = "",
-                       checkpoint: str | None = None) -> dict:
+                       split: str = "iid", seed: int = 0, families: Sequence[str] = STANDARD, *,
+                       command: str = "", checkpoint: str | None = None) -> dict:
     """Variety of videos for the same prompt, as a result record.
 
-    generate: (prompts, seed=s) -> one video each. Columns: real (other scenes that fit the same
+    generate: (prompts, seed=s) -> one video each. seeds: videos a prompt, at least 2. Columns: real (other scenes that fit the same
     prompt), vae (their reconstructions), broken (one video again and again, with new noise),
     shuffled (videos of all prompts mixed), generated."""
+    if seeds < 2:
+        raise ValueError(f"{seeds} video a prompt cannot differ from others: seeds must be at "
+                         "least 2")
     start, rng = time.perf_counter(), np.random.default_rng(seed)
-    found = sibling_prompts(prompts, seeds, split, seed)
+    found = sibling_prompts(prompts, seeds, split, seed, families)
     clips = [[render(s).video for s in scenes] for _, scenes in found]
     groups = dict(real=clips, broken=[[Video(spoil(row[0].frames, rng, 0, 0.02)) for _ in row]
                                       for row in clips])
@@ -124,7 +130,7 @@ def evaluate_diversity(generate: Callable[..., list[Video]] | None = None,
     return make_result("one prompt, many videos", {k: np.mean(v) for k, v in values.items()},
                        {k: mean_interval(v) for k, v in values.items()}, n=prompts,
                        seeds=list(range(seeds)), command=command, checkpoint=checkpoint,
-                       split=split, wall_s=time.perf_counter() - start)
+                       split=split, families=list(families), wall_s=time.perf_counter() - start)
 
 
 def _mixed(rows, rng):
@@ -167,14 +173,22 @@ def layout_distance(one: np.ndarray, many: np.ndarray) -> np.ndarray:
 class TrainingSet:
     """Finds the training clip nearest to a video without rendering all of them.
 
-    Scenes are cheap: layouts of the first n are compared first, then pixels of the nearest few."""
+    Scenes are cheap: layouts of the n from `start` on are compared first, then pixels of the
+    nearest few."""
 
     def __init__(self, world: World | None = None, n: int = 20_000,
-                 size: tuple[int, int] = (64, 64)):
+                 size: tuple[int, int] = (64, 64), start: int = 0):
         world = world or World(0, "train")
-        scenes = (world.scene(i) for i in range(n))
+        scenes = (world.scene(i) for i in range(start, start + n))
         self.scenes = [s for s in scenes if s.size == size]
         self.layouts = np.stack([scene_layout(s) for s in self.scenes])
+
+    @classmethod
+    def of(cls, card: Mapping, n: int = 20_000) -> TrainingSet:
+        "The first n clips that a checkpoint was trained on, which its card describes."
+        data = card.get("data") or {}
+        world = World(data.get("seed", 0), data.get("split", "train"), data.get("families"))
+        return cls(world, n, start=data.get("start", 0))
 
     def distance(self, video: Video, shortlist: int = 6) -> float:
         "The smallest `gap` to a training clip."
@@ -196,17 +210,18 @@ def _thumbnail(frames):
 
 # %% ../../nbs/09h_diversity.ipynb #223aef7a
 def evaluate_memory(videos: Sequence[Video] | None = None, training: TrainingSet | None = None,
-                    n: int = 64, seed: int = 0, *, command: str = "",
+                    n: int = 64, split: str = "iid", seed: int = 0,
+                    families: Sequence[str] = STANDARD, *, command: str = "",
                     checkpoint: str | None = None) -> dict:
     """Distance to the nearest training clip, as a result record.
 
-    videos: generated ones. Columns (grey levels): real (held-out clips: what is to be expected of
+    videos: generated ones, for the prompts of `cases(n, split, seed, families=...)`. Columns (grey levels): real (held-out clips: what is to be expected of
     new videos), broken (training clips with a little noise: what a copy looks like), shuffled
     (real clips against random training clips instead of the nearest), generated. `copies`: the
     share of videos that are nearer than the nearest percent of the held-out ones."""
     start, rng = time.perf_counter(), np.random.default_rng(seed)
     training = training or TrainingSet()
-    real = [c.video for c in cases(n, "iid", seed)]
+    real = [c.video for c in cases(n, split, seed, families=families)]
     rows = rng.integers(len(training.scenes), size=n)
     groups = dict(real=real, broken=[Video(spoil(render(training.scenes[i], frames=17).video.frames,
                                                  rng, 0.6, 0.02)) for i in rows])
@@ -219,5 +234,6 @@ def evaluate_memory(videos: Sequence[Video] | None = None, training: TrainingSet
     return make_result("videos are not copied from the training set",
                        {k: np.mean(v) for k, v in values.items()},
                        {k: mean_interval(v) for k, v in values.items()}, n=n, seeds=[seed],
-                       command=command, checkpoint=checkpoint, copies=copies,
+                       command=command, checkpoint=checkpoint, split=split,
+                       families=list(families), copies=copies,
                        training_clips=len(training.scenes), wall_s=time.perf_counter() - start)

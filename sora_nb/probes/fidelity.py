@@ -5,120 +5,32 @@
 # %% ../../nbs/09g_fidelity.ipynb #105b8317
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .cases import STANDARD, Case, broken, cases, recolored, remembered
 from .parsers import Reading, judge, read
 from .results import bootstrap, make_result
 from .shapes import spoil
 from ..video import Video
-from ..world.facts import Fact, facts_of
+from ..world.facts import Fact
 from ..world.render import render
 from ..world.sampler import World
-from ..world.scenes import HUES, LIGHTS, PATTERNS, SHAPES, SIZES, TONES, Motion, Scene
+from ..world.words import WORDS
 
 if TYPE_CHECKING:
     from torch import nn
 
 # %% auto #0
-__all__ = ['KINDS', 'LEAST', 'Generate', 'SPOILS', 'Case', 'cases', 'rearranged', 'recolored', 'broken', 'Tally', 'tally',
-           'shuffled_tally', 'broken_tally', 'scores', 'macro', 'controls', 'reconstruct', 'evaluate_fidelity',
-           'fidelity_result', 'table', 'evaluate_parsers']
+__all__ = ['KINDS', 'LEAST', 'Generate', 'SPOILS', 'Tally', 'tally', 'shuffled_tally', 'broken_tally', 'scores', 'macro',
+           'controls', 'reconstruct', 'evaluate_fidelity', 'fidelity_result', 'table', 'evaluate_parsers']
 
-# %% ../../nbs/09g_fidelity.ipynb #197dce8e
-@dataclass(frozen=True, eq=False)
-class Case:
-    "A prompt, the facts it states, and a real clip that shows them."
-    prompt: str
-    facts: tuple[Fact, ...]
-    scene: Scene
-    video: Video
-
-
-@lru_cache(maxsize=4)
-def cases(n: int, split: str = "iid", seed: int = 0, size: tuple[int, int] = (64, 64),
-          frames: int = 17,
-          families: tuple[str, ...] = ("attributes", "camera")) -> tuple[Case, ...]:
-    "The first n clips of that length with medium captions that state at least four facts."
-    world, found = World(seed, split, families, [size]), []
-    for i in itertools.count():
-        scene = world.scene(i)
-        text, facts = world.describe(i)[1]["medium"]
-        if scene.frames == frames and len(facts) >= 4:
-            found.append(Case(text, facts, scene, render(scene).video))
-        if len(found) == n:
-            return tuple(found)
-
-# %% ../../nbs/09g_fidelity.ipynb #aed10b6e
-def _next(options, value):
-    "The option after `value`, round and round."
-    options = tuple(options)
-    return options[(options.index(value) + 1) % len(options)]
-
-
-def _other_motion(motion: Motion) -> Motion:
-    "Back instead of forth at the other speed; hopping instead of rest; rest instead of the others."
-    if motion.kind == "uniform":
-        pace = 1.0 if np.linalg.norm(motion.velocity) < 0.62 else 0.35
-        way = np.array(motion.velocity) / np.linalg.norm(motion.velocity)
-        return Motion("uniform", tuple(-pace * way))
-    return Motion("bounce", amplitude=0.6, period=1.0) if motion.kind == "still" else Motion()
-
-
-def _other_camera(camera):
-    "The opposite path at the other speed; a slow pan instead of rest."
-    opposite = dict(left="right", right="left", out="in")
-    opposite["in"] = "out"
-    verb, _, way = camera.motion.partition(" ")
-    if not way:
-        return camera.replace(motion="pan left")
-    return camera.replace(motion=f"{verb} {opposite[way]}",
-                          speed=_next(("slow", "fast"), camera.speed))
-
-# %% ../../nbs/09g_fidelity.ipynb #8b1b5138
-def rearranged(scene: Scene) -> Scene:
-    "The same objects in each other's places or mirrored: as few old relations as possible."
-    old = {f for f in facts_of(scene) if f.kind == "relation"}
-    places = [o.position for o in scene.objects]
-    def swapped(order, side):
-        return scene.replace(objects=tuple(
-            o.replace(position=(side * places[k][0], places[k][1]))
-            for o, k in zip(scene.objects, order)))
-    options = [swapped(order, side) for side in (-1, 1)
-               for order in itertools.permutations(range(len(places)))]
-    return min(options, key=lambda s: len(old & set(facts_of(s))))
-
-
-def recolored(scene: Scene) -> Scene:
-    "Every object in a hue that the scene did not have; and one object fewer, or a second one."
-    unused = [hue for hue in HUES if hue not in {o.color for o in scene.objects}]
-    objects = [o.replace(color=hue) for o, hue in zip(scene.objects, unused)]
-    if len(objects) == 1:
-        x, y = objects[0].position
-        objects.append(objects[0].replace(color=unused[-1], position=(-x - 1, y), motion=Motion()))
-        return scene.replace(objects=tuple(objects))
-    return scene.replace(objects=tuple(objects[1:]))
-
-
-def broken(scene: Scene) -> Scene:
-    "A scene in which shapes, sizes, motions, places, light, ground and camera path are others."
-    scene = rearranged(scene)
-    objects = tuple(o.replace(shape=_next(SHAPES, o.shape), size=_next(SIZES, o.size), extent=None,
-                              motion=_other_motion(o.motion)) for o in scene.objects)
-    ground = scene.ground.replace(pattern=_next(PATTERNS, scene.ground.pattern),
-                                  tone=_next(TONES, scene.ground.tone))
-    return scene.replace(objects=objects, ground=ground, light=_next(LIGHTS, scene.light),
-                         camera=_other_camera(scene.camera))
-
-# %% ../../nbs/09g_fidelity.ipynb #e8749038
-KINDS = ("color", "shape", "size", "relation", "motion", "speed", "camera", "camera speed", "light",
-         "pattern", "tone", "pass", "count", "loop")
+# %% ../../nbs/09g_fidelity.ipynb #2ff0c81d
+KINDS = tuple(WORDS)                    # every kind of fact that captions have words for
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +99,7 @@ def macro(column: Tally, real: Tally, shuffled: Tally, weights=None) -> np.ndarr
     return np.nanmean(scores(column, real, shuffled, weights), -1)
 
 # %% ../../nbs/09g_fidelity.ipynb #cd694b4a
-@lru_cache(maxsize=4)
+@remembered(4)
 def controls(n: int, split: str = "iid", seed: int = 0, **which) -> dict[str, Tally]:
     "Tallies of real, broken and shuffled clips; made once, they serve every checkpoint."
     items = cases(n, split, seed, **which)
@@ -221,7 +133,8 @@ def evaluate_fidelity(generate: Generate | None = None, vae: nn.Module | None = 
     generate: prompts -> videos, one each, like the clips of `cases(n, split, seed, **which)`
     (17 frames of 64x64 at 8 fps unless `which` says otherwise). None: only the controls.
     vae: an autoencoder, whose reconstructions of real clips are the ceiling of what can be
-    generated. split: iid or combo. command, checkpoint (its sha256): for the record."""
+    generated. split: iid or combo. command, checkpoint (its sha256): for the record, which also
+    says `which` clips were asked for."""
     start, items = time.perf_counter(), cases(n, split, seed, **which)
     facts, columns = [c.facts for c in items], dict(controls(n, split, seed, **which))
     if vae is not None:
@@ -229,7 +142,8 @@ def evaluate_fidelity(generate: Generate | None = None, vae: nn.Module | None = 
     if generate is not None:
         columns["generated"] = tally(map(read, generate([c.prompt for c in items])), facts)
     return fidelity_result(columns, n=n, seeds=[seed], command=command, checkpoint=checkpoint,
-                           split=split, wall_s=time.perf_counter() - start)
+                           split=split, **(dict(families=STANDARD) | which),
+                           wall_s=time.perf_counter() - start)
 
 
 def fidelity_result(columns: dict[str, Tally], *, n: int, split: str, **record) -> dict:
@@ -258,12 +172,14 @@ def table(columns: dict[str, Tally]) -> dict[str, dict[str, float]]:
 SPOILS = dict(real=(0, 0), blurred=(0.6, 0), noisy=(0, 0.02), both=(0.6, 0.02))
 
 
-def evaluate_parsers(n: int = 300, split: str = "iid", seed: int = 0, command: str = "") -> dict:
-    """How often the parsers are right, as a result record: all facts, all families and sizes.
+def evaluate_parsers(n: int = 300, split: str = "iid", seed: int = 0,
+                     families: Sequence[str] | None = None, *, command: str = "") -> dict:
+    """How often the parsers are right, as a result record: all facts, all sizes.
 
-    Columns: real clips, the same with blur (sigma in pixels) and noise, and shuffled ones."""
+    families: names (None: all of the world). Columns: real clips, the same with blur (sigma in
+    pixels) and noise, and shuffled ones."""
     start, rng = time.perf_counter(), np.random.default_rng(seed)
-    world, seen, facts = World(seed, split), {name: [] for name in SPOILS}, []
+    world, seen, facts = World(seed, split, families), {name: [] for name in SPOILS}, []
     for i in range(n):
         clip = world[i]
         facts.append(clip.facts)
@@ -276,5 +192,6 @@ def evaluate_parsers(n: int = 300, split: str = "iid", seed: int = 0, command: s
     return make_result(f"parsers read facts from frames ({split})",
                        {name: mean(t) for name, t in columns.items()},
                        {name: bootstrap(lambda w, t=t: mean(t, w), n) for name, t in columns.items()},
-                       n=n, seeds=[seed], command=command, split=split, accuracy=table(columns),
+                       n=n, seeds=[seed], command=command, split=split,
+                       families=list(world.families), accuracy=table(columns),
                        wall_s=time.perf_counter() - start)
