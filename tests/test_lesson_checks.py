@@ -1,41 +1,96 @@
 """A lesson must notice when its own code is wrong: one exported cell is broken, and it has to fail.
 
-Slow (each lesson runs once more), so only `make test-all` does it.
+Not anyhow, but at a check of its own: an AssertionError. A crash says that the code cannot run,
+not that the lesson knows what it should do; being slow says nothing at all.
+
+The rule: some functions of a lesson cannot be broken that gently (a path that is returned as the
+text to parse crashes the next line), so up to three candidates are tried, functions that the
+lesson's checks name first, each replaced by the identity or by zeros. The lesson passes if at
+least one of them fails at an assertion.
+
+Slow (each lesson runs up to three times more), so only `make test-all` does it.
 """
 import ast
 import json
+import re
 
 import nbformat
 import pytest
 import stamp
-from test_lessons import run
+from test_lessons import LessonError, run
 
 pytestmark = pytest.mark.slow
+TRIES = 3
+BODIES = {  # what a broken function returns of its first argument; 0 * text and 0 * list are empty
+    "identity": "first",
+    "zeros": "0 * first"}
 
 
-def candidates(nb: dict) -> list[tuple[int, str]]:
-    """(cell, code that breaks it) for every exported function and module class."""
+def code_cells(nb: dict) -> list[tuple[int, str]]:
+    """(number, source) of every code cell."""
+    return [(i, "".join(cell["source"])) for i, cell in enumerate(nb["cells"])
+            if cell["cell_type"] == "code"]
+
+
+def functions(nb: dict) -> list[tuple[int, str, str]]:
+    """(cell, name, how to replace it by a body) of every exported function and module class."""
     found = []
-    for i, cell in enumerate(nb["cells"]):
-        source = "".join(cell["source"])
-        if cell["cell_type"] != "code" or not source.startswith("#| export"):
-            continue
-        for node in ast.parse(source).body:
+    for i, source in code_cells(nb):
+        for node in ast.parse(source).body if source.startswith("#| export") else ():
             if isinstance(node, ast.FunctionDef) and node.args.args and not node.decorator_list:
-                identity = f"def {node.name}(first=None, *_, **__):\n    return first"
-                found.append((i, identity))
-            elif isinstance(node, ast.ClassDef) and "forward" in ast.unparse(node):
-                found.append((i, f"{node.name}.forward = lambda self, x, *_, **__: x"))
+                found.append((i, node.name, f"def {node.name}(first=None, *_, **__):\n"
+                                            "    return {body}"))
+            elif isinstance(node, ast.ClassDef) and "def forward" in ast.unparse(node):
+                found.append((i, node.name, f"{node.name}.forward = "
+                                            "lambda self, first, *_, **__: {body}"))
     return found
 
 
-def broken(nb: dict) -> dict:
-    """The notebook with its middle candidate replaced by the identity."""
+def checked(nb: dict) -> set[str]:
+    """Words in the assertions of a lesson."""
+    own = [source for _, source in code_cells(nb) if not source.startswith("#| export")]
+    tests = [node.test for source in own for node in ast.walk(ast.parse(source))
+             if isinstance(node, ast.Assert)]
+    return set(re.findall(r"\w+", " ".join(map(ast.unparse, tests))))
+
+
+def candidates(nb: dict) -> list[tuple[int, str]]:
+    """(cell, code that breaks it), the most telling first: identity and zeros in turn."""
+    words, found = checked(nb), functions(nb)
+    found = sorted(found, key=lambda f: f[1] not in words)  # stable: else in the lesson's order
+    bodies = list(BODIES.values())
+    return [(i, code.format(body=bodies[(k + turn) % 2]))
+            for turn in range(2) for k, (i, _, code) in enumerate(found)]
+
+
+def broken(nb: dict, index: int, code: str) -> dict:
+    """The notebook with one of its cells replaced."""
     nb = json.loads(json.dumps(nb))
-    found = candidates(nb)
-    index, code = found[len(found) // 2]
     nb["cells"][index]["source"] = "".join(nb["cells"][index]["source"]) + "\n\n\n" + code
     return nb
+
+
+def failure(nb: dict, site, folder) -> str:
+    """How a lesson ends: the name of its error, "slow", or "fine"."""
+    path = folder / "lesson.ipynb"
+    nbformat.write(nbformat.from_dict(nb), path)
+    try:
+        run(path, site, folder)
+    except LessonError as error:
+        return error.ename
+    except AssertionError:
+        return "slow"
+    return "fine"
+
+
+def check_notices(nb: dict, site, folder) -> None:
+    """At least one of the first candidates makes the lesson fail at its own check."""
+    ends = []
+    for index, code in candidates(nb)[:TRIES]:
+        ends.append(failure(broken(nb, index, code), site, folder))
+        if ends[-1] == "AssertionError":
+            return
+    raise AssertionError(f"no check of the lesson noticed a broken cell: it ended {ends}")
 
 
 LESSONS = [path for path in stamp.lessons() if candidates(json.loads(path.read_text()))]
@@ -43,7 +98,32 @@ LESSONS = [path for path in stamp.lessons() if candidates(json.loads(path.read_t
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_a_broken_cell_is_noticed(path, wheel_path, tmp_path):
-    nb = nbformat.from_dict(broken(json.loads(path.read_text())))
-    nbformat.write(nb, tmp_path / path.name)
-    with pytest.raises(AssertionError, match=path.stem):
-        run(tmp_path / path.name, wheel_path, tmp_path)
+    check_notices(json.loads(path.read_text()), wheel_path, tmp_path)
+
+
+EXPORT = "#| export\ndef double(x):\n    return 2 * x"
+
+
+def lesson(*sources: str) -> dict:
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(s) for s in sources])
+
+
+def test_a_lesson_that_checks_notices(wheel_path, tmp_path):
+    check_notices(lesson(EXPORT, "assert double(3) == 6"), wheel_path, tmp_path)
+
+
+@pytest.mark.parametrize("cell, end", [
+    ("double(3)", "fine"),                                      # looks, and checks nothing
+    ("{6: 'six'}[double(3)]", "KeyError"),                      # crashes, by luck
+    ("assert double(0) == 0", "fine"),                          # a check that cannot fail
+])
+def test_a_lesson_without_a_check_is_rejected(cell, end, wheel_path, tmp_path):
+    with pytest.raises(AssertionError, match=rf"noticed a broken cell.*'{end}', '{end}'"):
+        check_notices(lesson(EXPORT, cell), wheel_path, tmp_path)
+
+
+def test_the_most_telling_candidates_come_first():
+    nb = lesson(EXPORT, "#| export\ndef half(x):\n    return x / 2", "assert half(2) == 1")
+    first, second, *_ = candidates(nb)
+    assert first == (1, "def half(first=None, *_, **__):\n    return first")
+    assert second == (0, "def double(first=None, *_, **__):\n    return 0 * first")

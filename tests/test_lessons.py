@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError
 
 ROOT = Path(__file__).resolve().parents[1]
 LESSONS = sorted((ROOT / "nbs").glob("*.ipynb"))
@@ -23,10 +23,19 @@ print([m.__file__ for n, m in list(_sys.modules.items())
 """
 
 
+class LessonError(AssertionError):
+    """A cell of a lesson raised. ename, evalue: the name of its error, and what that says."""
+
+    def __init__(self, lesson: str, error: CellExecutionError) -> None:
+        super().__init__(f"{lesson}: {error}")
+        self.ename, self.evalue = error.ename, error.evalue
+
+
 def run(path: Path, site: Path, folder: Path, seconds: float = BUDGET) -> float:
     """Run a notebook against the package in site; return its seconds, kernel start included.
 
-    Raises AssertionError if it fails, is too slow, or imported sora_nb from anywhere else.
+    Raises LessonError if a cell does, AssertionError if the lesson is too slow, or imported
+    sora_nb from anywhere else.
     """
     nb = nbformat.read(path, as_version=4)
     nb.cells.append(nbformat.v4.new_code_cell("import sora_nb\n" + ORIGIN))
@@ -40,7 +49,9 @@ def run(path: Path, site: Path, folder: Path, seconds: float = BUDGET) -> float:
     try:
         client.execute(env=env)
     except CellExecutionError as error:
-        raise AssertionError(f"{path.name}: {error}") from None
+        raise LessonError(path.name, error) from None
+    except CellTimeoutError as error:
+        raise AssertionError(f"{path.name}: the budget is {seconds:.0f} s; {error}") from None
     used = time.monotonic() - start
     origins = eval("".join(o.text for o in nb.cells[-1].outputs if o.get("name") == "stdout"))
     assert origins and all(Path(o).is_relative_to(site) for o in origins), origins
@@ -82,12 +93,16 @@ def lesson(folder: Path, *sources: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("source, complaint", [
-    ("assert 1 + 1 == 3", "AssertionError"),
-    ("import time; time.sleep(3)", "the budget is 2 s"),
-    ("import sys; sys.path.insert(0, {repo!r})", "sora_nb"),
+@pytest.mark.parametrize("source, complaint, ename", [
+    ("assert 1 + 1 == 3, 'sums'", "sums", "AssertionError"),
+    ("{}['key']", "key", "KeyError"),
+    ("import time; time.sleep(3)", "the budget is 2 s", None),
+    ("import sys; sys.path.insert(0, {repo!r})", "sora_nb", None),
 ])
-def test_broken_lessons_are_rejected(source, complaint, wheel_path, tmp_path):
-    path = lesson(tmp_path, source.format(repo=str(ROOT)))
-    with pytest.raises(AssertionError, match=complaint):
+def test_broken_lessons_are_rejected(source, complaint, ename, wheel_path, tmp_path):
+    """Each for its reason: only an error inside of the lesson is the lesson's (LessonError)."""
+    path = lesson(tmp_path, source.replace("{repo!r}", repr(str(ROOT))))
+    with pytest.raises(AssertionError, match=complaint) as error:
         run(path, wheel_path, tmp_path, seconds=2 if "sleep" in source else BUDGET)
+    assert getattr(error.value, "ename", None) == ename
+    assert ename is None or complaint in error.value.evalue
