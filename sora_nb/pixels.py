@@ -115,12 +115,14 @@ def held_out_clips(world, n: int, frames: int = 17,
     """The first `n` clips of `world` with that many frames: (x `[b,3,T,64,64]`, ids `[b,T,64,64]`).
 
     Raises ValueError, when called, if they are not among the first 100 n scenes."""
+    if n < 1:
+        raise ValueError(f"held-out clips: ask for at least one, not {n}")
     long = (s for s in map(world.scene, range(100 * n)) if s.frames >= frames)
     scenes = list(islice(long, n))
-    if n < 1 or len(scenes) < n:
+    if len(scenes) < n:
         raise ValueError(f"{n} clips of {frames} frames were asked for; {len(scenes)} of the first "
-                         f"{100 * n} scenes last as long: ask for at least one, of a world with "
-                         f"longer clips (its families: {', '.join(world.families)})")
+                         f"{100 * n} scenes last as long: this world's clips are too short "
+                         f"(its families: {', '.join(world.families)})")
     return (_held_out_batch(scenes[i:i + batch], frames) for i in range(0, n, batch))
 
 def _held_out_batch(scenes: Sequence[Scene], frames: int) -> tuple[Tensor, Tensor]:
