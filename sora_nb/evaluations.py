@@ -30,7 +30,8 @@ def judged(args: argparse.Namespace, kind: type) -> tuple[object, dict]:
     from sora_nb.checkpoints import locate_checkpoint, read_card
 
     path = locate_checkpoint(args.checkpoint)
-    return kind.from_pretrained(path), dict(command=args.typed, checkpoint=read_card(path)["sha256"])
+    record = dict(command=args.typed, checkpoint=read_card(path)["sha256"])
+    return kind.from_pretrained(path), record
 
 # %% ../nbs/20d_evaluations.ipynb #3ba61cdb
 def generator(sora, args: argparse.Namespace) -> Callable[..., list]:
@@ -138,7 +139,8 @@ def add_evaluate(commands) -> None:
                        help=f"held-out {noun} (default: %(default)s)")
         p.add_argument("--split", default="iid", choices=("iid", "combo", "ood"),
                        help="(default: %(default)s)")
-        p.add_argument("--families", type=names, help="only clips of these, as in attributes,camera")
+        p.add_argument("--families", type=names,
+                       help="only clips of these, as in attributes,camera")
         p.add_argument("--seed", type=int, default=0, help="of the world (default: 0)")
         p.add_argument("--name", help=f"of the record (default: {what} and the split)")
         p.add_argument("--folder", type=Path, help="where to write it (default: data/results)")

@@ -84,7 +84,8 @@ def siblings(facts: Sequence[Fact], n: int, like: Scene, world: World, tries: in
 # %% ../../nbs/09h_diversity.ipynb #15503a9c
 @remembered(2)
 def sibling_prompts(prompts: int, seeds: int, split: str = "iid", seed: int = 0,
-                    families: Sequence[str] = STANDARD) -> tuple[tuple[str, tuple[Scene, ...]], ...]:
+                    families: Sequence[str] = STANDARD
+                    ) -> tuple[tuple[str, tuple[Scene, ...]], ...]:
     """Different short captions, each with scenes of 17 frames that they fit.
 
     A short caption leaves much open: there a model that has collapsed shows it. Raises ValueError
@@ -108,9 +109,9 @@ def evaluate_diversity(generate: Callable[..., list[Video]] | None = None,
                        command: str = "", checkpoint: str | None = None) -> dict:
     """Variety of videos for the same prompt, as a result record.
 
-    generate: (prompts, seed=s) -> one video each. seeds: videos a prompt, at least 2. Columns: real (other scenes that fit the same
-    prompt), vae (their reconstructions), broken (one video again and again, with new noise),
-    shuffled (videos of all prompts mixed), generated."""
+    generate: (prompts, seed=s) -> one video each. seeds: videos a prompt, at least 2. Columns:
+    real (other scenes that fit the same prompt), vae (their reconstructions), broken (one video
+    again and again, with new noise), shuffled (videos of all prompts mixed), generated."""
     if seeds < 2:
         raise ValueError(f"{seeds} video a prompt cannot differ from others: seeds must be at "
                          "least 2")
@@ -215,8 +216,8 @@ def evaluate_memory(videos: Sequence[Video] | None = None, training: TrainingSet
                     checkpoint: str | None = None) -> dict:
     """Distance to the nearest training clip, as a result record.
 
-    videos: generated ones, for the prompts of `cases(n, split, seed, families=...)`. Columns (grey levels): real (held-out clips: what is to be expected of
-    new videos), broken (training clips with a little noise: what a copy looks like), shuffled
+    videos: generated ones, for the prompts of `cases(n, split, seed, families=...)`. Columns
+    (grey levels): real (held-out clips: what is to be expected of new videos), broken (training clips with a little noise: what a copy looks like), shuffled
     (real clips against random training clips instead of the nearest), generated. `copies`: the
     share of videos that are nearer than the nearest percent of the held-out ones."""
     start, rng = time.perf_counter(), np.random.default_rng(seed)
