@@ -217,8 +217,9 @@ def evaluate_memory(videos: Sequence[Video] | None = None, training: TrainingSet
     """Distance to the nearest training clip, as a result record.
 
     videos: generated ones, for the prompts of `cases(n, split, seed, families=...)`. Columns
-    (grey levels): real (held-out clips: what is to be expected of new videos), broken (training clips with a little noise: what a copy looks like), shuffled
-    (real clips against random training clips instead of the nearest), generated. `copies`: the
+    (grey levels): real (held-out clips: what is to be expected of new videos), broken (training
+    clips with a little noise: what a copy looks like), shuffled (real clips against random
+    training clips instead of the nearest), generated. `copies`: the
     share of videos that are nearer than the nearest percent of the held-out ones."""
     start, rng = time.perf_counter(), np.random.default_rng(seed)
     training = training or TrainingSet()
