@@ -7,8 +7,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 import numpy as np
-from .scenes import (CAMERA_MOTIONS, GRAVITY, HUES, LIGHTS, PATTERNS, SHAPES, SIZES,
-                                  TONES, Camera, Ground, Motion, Scene, tier)
+from .motion import GRAVITY, Motion
+from .scenes import (CAMERA_MOTIONS, HUES, LIGHTS, PATTERNS, SHAPES, SIZES,
+                                  TONES, Camera, Ground, Scene, tier)
 from .staging import (FOCAL, FPS, MIN_PIXELS, Body, arrange, between, opening_view,
                                    pick)
 

@@ -4,15 +4,15 @@
 
 # %% ../../nbs/02a_scenes.ipynb #da2e1a45
 from __future__ import annotations
-import json
 import math
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass
 import numpy as np
+from .motion import Motion, Plain, check, frozen, vectors
 
 # %% auto #0
-__all__ = ['WORLD_VERSION', 'SHAPES', 'HUES', 'SIZES', 'LIGHTS', 'PATTERNS', 'TONES', 'GRAVITY', 'VERTICAL_FOV', 'MOTIONS',
-           'CAMERA_MOTIONS', 'CAMERA_RATES', 'EVENTS', 'Plain', 'check', 'Motion', 'Object', 'Camera', 'focal', 'tier',
-           'rotation', 'project', 'Ground', 'Event', 'Action', 'Shot', 'Scene']
+__all__ = ['WORLD_VERSION', 'SHAPES', 'HUES', 'SIZES', 'LIGHTS', 'PATTERNS', 'TONES', 'VERTICAL_FOV', 'CAMERA_MOTIONS',
+           'CAMERA_RATES', 'EVENTS', 'Object', 'Camera', 'focal', 'tier', 'rotation', 'project', 'Ground', 'Event',
+           'Action', 'Shot', 'Scene']
 
 # %% ../../nbs/02a_scenes.ipynb #37559f0f
 WORLD_VERSION = 1                       # raise it when a scene would render differently
@@ -22,96 +22,7 @@ SIZES = dict(small=0.36, large=0.58)    # half extent in world units: 11 and 18 
 LIGHTS = ("day", "sunset", "night")
 PATTERNS = ("checkered", "speckled")
 TONES = ("gray", "tan", "green")
-GRAVITY = 4.0                           # units / s^2, gentle enough to see an arc at 8 fps
 VERTICAL_FOV = 45.0                     # degrees, of a square view; see `focal`
-
-# %% ../../nbs/02a_scenes.ipynb #c02a7f26
-def _frozen(value):
-    "JSON lists back to tuples, at any depth."
-    return tuple(_frozen(v) for v in value) if isinstance(value, (list, tuple)) else value
-
-
-class Plain:
-    "Mix-in of all scene parts: copy with changes, to and from plain dictionaries."
-
-    def replace(self, **changes):
-        "A copy with some fields changed; an unknown field is an error that lists the known ones."
-        unknown = set(changes) - {f.name for f in fields(self)}
-        if unknown:
-            raise TypeError(f"{type(self).__name__} has no field {sorted(unknown)}; "
-                            f"it has {[f.name for f in fields(self)]}")
-        return replace(self, **changes)
-
-    def to_dict(self) -> dict:
-        "Plain dictionary of numbers, strings and lists (JSON-ready)."
-        return json.loads(json.dumps(asdict(self)))
-
-
-def check(value, allowed, what):
-    "The value itself when allowed, otherwise an error that says what is allowed."
-    if value not in allowed:
-        raise ValueError(f"{what} {value!r} is not known; choose one of {list(allowed)}")
-    return value
-
-# %% ../../nbs/02a_scenes.ipynb #983e75de
-MOTIONS = ("still", "uniform", "bounce", "parabola", "sway", "circle", "path")
-
-
-@dataclass(frozen=True)
-class Motion(Plain):
-    "One law of motion. Lengths in world units, times in seconds, angles in radians."
-    kind: str = "still"
-    velocity: tuple = (0.0, 0.0, 0.0)   # uniform, parabola
-    amplitude: float = 0.0              # bounce height, sway half width, circle radius
-    period: float = 0.0                 # bounce, sway, circle
-    phase: float = 0.0                  # in cycles
-    heading: float = 0.0                # direction of sway on the ground
-    keys: tuple = ()                    # path: ((t, dx, dy, dz), ...) offsets
-
-    def __post_init__(self):
-        check(self.kind, MOTIONS, "motion")
-        if self.kind in ("bounce", "sway", "circle") and self.period <= 0:
-            raise ValueError(f"a {self.kind} needs a period > 0 seconds, got {self.period}")
-
-    def offset(self, times) -> np.ndarray:
-        "Displacement from the resting place at each of `times` [T] -> [T, 3]."
-        t = np.asarray(times, float)
-        return getattr(self, "_" + self.kind)(t)
-
-    def _cycle(self, t):
-        return t / self.period + self.phase
-
-    def _still(self, t):
-        return np.zeros((len(t), 3))
-
-    def _uniform(self, t):
-        return t[:, None] * np.asarray(self.velocity)
-
-    def _bounce(self, t):
-        u = self._cycle(t) % 1
-        return _column(z=self.amplitude * (1 - (2 * u - 1) ** 2))
-
-    def _parabola(self, t):
-        out = t[:, None] * np.asarray(self.velocity)
-        out[:, 2] = np.maximum(out[:, 2] - GRAVITY * t ** 2 / 2, 0)
-        return out
-
-    def _sway(self, t):
-        s = self.amplitude * np.sin(2 * np.pi * self._cycle(t))
-        return _column(s * math.cos(self.heading), s * math.sin(self.heading))
-
-    def _circle(self, t):
-        a = 2 * np.pi * self._cycle(t)
-        return _column(self.amplitude * np.cos(a), self.amplitude * np.sin(a))
-
-    def _path(self, t):
-        k = np.asarray(self.keys, float)
-        return np.stack([np.interp(t, k[:, 0], k[:, i]) for i in (1, 2, 3)], 1)
-
-
-def _column(x=0.0, y=0.0, z=0.0):
-    "[T] or scalar components -> [T, 3]"
-    return np.stack(np.broadcast_arrays(*(np.asarray(v, float) for v in (x, y, z))), 1)
 
 # %% ../../nbs/02a_scenes.ipynb #3229be78
 @dataclass(frozen=True)
@@ -181,7 +92,7 @@ class Camera(Plain):
         angle = self.azimuth + (self.rate * t if verb == "orbit" else 0 * t)
         radius = self.radius + (self.rate * t if verb == "dolly" else 0 * t)
         target = np.tile(np.asarray(self.target, float), (len(t), 1))
-        eye = target + _column(radius * np.cos(angle), radius * np.sin(angle))
+        eye = target + vectors(radius * np.cos(angle), radius * np.sin(angle))
         eye[:, 2] = self.height
         if verb == "pan":
             target = eye + _turn(target - eye, self.rate * t)
@@ -282,7 +193,7 @@ def _build(cls, data):
         kind = _PARTS.get(name)
         if kind and isinstance(value, dict): return _build(kind, value)
         if kind and isinstance(value, (list, tuple)): return tuple(_build(kind, v) for v in value)
-        return _frozen(value)
+        return frozen(value)
     return cls(**{k: part(k, v) for k, v in data.items()})
 
 
