@@ -34,7 +34,7 @@ class StepDataset(IterableDataset):
         self.make, self.start = make, start
 
     def __iter__(self) -> Iterator:
-        info = get_worker_info()  # worker w of n makes every n-th batch; the loader restores the order
+        info = get_worker_info()  # worker w of n makes every n-th batch; the loader sorts
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
         return map(self.make, itertools.count(self.start + worker, workers))
 

@@ -115,7 +115,7 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def find_vae(dit: Path, sha256: str) -> Path:
-    "The autoencoder with this sha256: `vae.safetensors` beside the dit, else the one found by name."
+    "The autoencoder with this sha256: vae.safetensors beside the dit, or the one found by name."
     beside = dit.with_name("vae.safetensors")
     path = beside if beside.is_file() else find_checkpoint("vae")
     if (found := read_card(path).get("sha256")) != sha256:

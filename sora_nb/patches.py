@@ -140,7 +140,7 @@ class Segments:
 
     @cached_property
     def order(self) -> Tensor | None:
-        "Tokens `[N]` in the order of the groups laid end to end; None if they already are in order."
+        "Tokens `[N]` in the order of the groups laid end to end; None if they already are."
         order = torch.cat([g.tokens.flatten() for g in self.groups])
         return None if bool((order.diff() == 1).all()) else order
 

@@ -231,7 +231,7 @@ def _silence() -> None:
 def fit(module: Training, make: Callable[[int], object], run: Run, *, save_every: float = 60.0,
         workers: int = 0, quiet: bool | None = None, validate_every: int = 0,
         milestones: Sequence[float] = ()) -> Run:
-    """Train `module` on batches `make(step)` until its budget is spent; goes on where `run` stopped.
+    """Train `module` on batches `make(step)` until its budget is spent; continues a stopped `run`.
 
     At the end the module holds the average of its weights. workers: processes that prepare
     batches (0 = in the loop). quiet: no progress lines (None = quiet in a notebook).

@@ -73,8 +73,8 @@ class Flow:
 
     v = worse + scale * (good - worse). Worse is the same model without the prompt
     (classifier-free guidance, arXiv 2207.12598) or, if a `guide` is given, that weaker model with
-    the prompt (autoguidance, arXiv 2406.02507). `tap` sees inside the good one. Outside `interval` of noise levels, and with
-    scale 1, only the good prediction is computed (arXiv 2404.07724)."""
+    the prompt (autoguidance, arXiv 2406.02507). Outside `interval` of noise levels, and with
+    scale 1, only the good prediction is computed (arXiv 2404.07724). `tap` sees inside it."""
     dit: Model
     coords: Tensor
     segments: Segments

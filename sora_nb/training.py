@@ -98,7 +98,7 @@ def train_vae(vae: nn.Module, world, held_out, *, name: str = "vae", out: str | 
               pool: int = 256, fresh: int = 1, restart: bool = False, workers: int = 0,
               save_every: float = 60.0, quiet: bool | None = None, calibrate: int = 128,
               evaluate: int = 256, command: str = "", **recipe) -> Run:
-    """Train `vae` on clips of `world`, score it on `held_out`, export it to `out` (or the run folder).
+    """Train `vae` on clips of `world`, score it on `held_out`, export it to `out` (or the run).
 
     calibrate, evaluate: clips for the statistics of the latents, and for the scores.
     recipe: fields of `Recipe`, for example `minutes=30, lr=2e-3, seed=0`."""
@@ -181,7 +181,7 @@ def train_dit(dit: nn.Module, text: nn.Module, tokenizer, data: LatentDataset, *
               milestones: Sequence[float] = (), validate_every: int = 500, restart: bool = False,
               workers: int = 0, save_every: float = 60.0, quiet: bool | None = None,
               command: str = "", **recipe) -> Run:
-    """Train `dit` and its `text` encoder on a latent cache, export both to `out` (or the run folder).
+    """Train `dit` and its `text` encoder on a latent cache, export both to `out` (or the run).
 
     budget: tokens of a batch. milestones: FLOPs at which the average is exported beside the log.
     recipe: fields of `Recipe`, for example `minutes=60, lr=1e-3, seed=0`."""

@@ -48,6 +48,7 @@ PICTURE = dict(output_type="display_data", metadata={}, data={"image/png": "A" *
     (hygiene.machine_paths, notebook(cell(CODE, "open('/home/ada/x')"))),
     (hygiene.machine_paths, notebook(cell(CODE, "x", [stream("/tmp/tmp1/x.mp4")]))),
     (hygiene.star_imports, notebook(cell(CODE, "from sora_nb.video import *"))),
+    (hygiene.long_lines, notebook(cell(CODE, "#| export\nx = " + "1 + " * 30 + "1"))),
     (hygiene.leftovers, notebook(cell(MARKDOWN, "TO" + "DO: explain"))),
 ])
 def test_rules_find_what_they_are_for(rule, bad):

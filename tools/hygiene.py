@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stamp import ROOT, SETUP
 
-WORDS_PER_LINE, ASSERTS_PER_CELL, BYTES = 3, 0.4, 1_000_000
+WORDS_PER_LINE, ASSERTS_PER_CELL, BYTES, WIDTH = 3, 0.4, 1_000_000, 100
 MACHINE = re.compile(r"(?<![\w.])/(?:work|root|home|Users)/|[A-Z]:\\Users")
 SCRATCH = re.compile(MACHINE.pattern + r"|(?<![\w.])/tmp/")
 
@@ -80,7 +80,14 @@ def leftovers(nb: dict) -> list[str]:
             if (m := re.search(r"\b(TODO|FIXME|XXX)\b", text(c)))]
 
 
-EVERYWHERE = (size, widget_state, error_outputs, machine_paths, star_imports, leftovers)
+def long_lines(nb: dict) -> list[str]:
+    long = [line for c in nb["cells"] if text(c).startswith("#| export")
+            for line in text(c).splitlines() if len(line) > WIDTH]
+    return [f"exports a line of {len(line)} characters, at most {WIDTH}: {line.strip()[:40]}..."
+            for line in long]
+
+
+EVERYWHERE = (size, widget_state, error_outputs, machine_paths, star_imports, leftovers, long_lines)
 LESSONS = (prose, checks)
 
 

@@ -18,7 +18,7 @@ __all__ = ['CAPTION_VERSION', 'STYLES', 'Clause', 'CLAUSES', 'WRITERS', 'short',
            'relation_clauses', 'scene_clauses', 'write', 'caption', 'caption_corpus']
 
 # %% ../../nbs/02d_captions.ipynb #dced9d9e
-CAPTION_VERSION = 1                     # raise it when the same scene would be described differently
+CAPTION_VERSION = 1                     # raise it when a scene would be described differently
 STYLES = ("short", "medium", "descriptive")
 
 # %% ../../nbs/02d_captions.ipynb #7a5be253

@@ -95,7 +95,8 @@ class Painter:
         if box is None:
             return Hits(none, none, none, none), total
         rows, cols = box
-        d = self.view.rays((rows[:, :, None] + 0.5) / SUPERSAMPLE, (cols[:, None] + 0.5) / SUPERSAMPLE)
+        d = self.view.rays((rows[:, :, None] + 0.5) / SUPERSAMPLE,
+                           (cols[:, None] + 0.5) / SUPERSAMPLE)
         frames = np.arange(len(self.times))[:, None, None]
         depth = self.hit(k, frames, self.view.origin(), d)
         t, i, j = np.nonzero(depth < FAR)
@@ -121,7 +122,8 @@ class Painter:
             return
         _, h, w = self.depth.shape
         rows, cols = area[0].clip(0, h - 1), area[1].clip(0, w - 1)
-        d = self.view.rays((rows[:, :, None] + 0.5) / SUPERSAMPLE, (cols[:, None] + 0.5) / SUPERSAMPLE)
+        d = self.view.rays((rows[:, :, None] + 0.5) / SUPERSAMPLE,
+                           (cols[:, None] + 0.5) / SUPERSAMPLE)
         t = np.arange(len(self.times))[:, None, None]
         ground = self.ground[t, rows[:, :, None], cols[:, None]]
         points = [o + ground * v for o, v in zip(self.view.origin(), d)]

@@ -82,8 +82,8 @@ class Camera(Plain):
         verb, _, way = self.motion.partition(" ")
         if verb == "static":
             return 0.0
-        sign = -1 if way in ("left", "in") and verb != "pan" or way == "right" and verb == "pan" else 1
-        return sign * CAMERA_RATES[verb][self.speed]
+        backward = way == "right" if verb == "pan" else way in ("left", "in")
+        return (-1 if backward else 1) * CAMERA_RATES[verb][self.speed]
 
     def path(self, times) -> tuple[np.ndarray, np.ndarray]:
         "Eye and look-at point at `times` [T] -> two [T, 3] arrays in world units."
