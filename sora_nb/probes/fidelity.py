@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -191,7 +192,7 @@ def evaluate_parsers(n: int = 300, split: str = "iid", seed: int = 0,
     def mean(t, weights=np.ones(n)): return np.nanmean(t.accuracy(weights), -1)
     return make_result(f"parsers read facts from frames ({split})",
                        {name: mean(t) for name, t in columns.items()},
-                       {name: bootstrap(lambda w, t=t: mean(t, w), n) for name, t in columns.items()},
+                       {name: bootstrap(partial(mean, t), n) for name, t in columns.items()},
                        n=n, seeds=[seed], command=command, split=split,
                        families=list(world.families), accuracy=table(columns),
                        wall_s=time.perf_counter() - start)
