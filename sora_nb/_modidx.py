@@ -719,6 +719,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'sora_nb.world.render.Painter': ('render.html#painter', 'sora_nb/world/render.py'),
                                       'sora_nb.world.render.Painter.__init__': ('render.html#painter.__init__', 'sora_nb/world/render.py'),
                                       'sora_nb.world.render.Painter._inside': ('render.html#painter._inside', 'sora_nb/world/render.py'),
+                                      'sora_nb.world.render.Painter._rays': ('render.html#painter._rays', 'sora_nb/world/render.py'),
                                       'sora_nb.world.render.Painter.cast': ('render.html#painter.cast', 'sora_nb/world/render.py'),
                                       'sora_nb.world.render.Painter.cast_shadow': ( 'render.html#painter.cast_shadow',
                                                                                     'sora_nb/world/render.py'),

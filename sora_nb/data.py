@@ -22,7 +22,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 # %% ../nbs/08a_data.ipynb #b764a3fa
 from .diffusion import logit_normal, shift, size_shift, uniform
-from .latents import LatentDataset, Sample, encode_world
+from .latents import LatentDataset, Sample
 from .patches import Grid, Segments, coordinates, patchify
 from .world.captions import STYLES
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .causal import ResBlock, Shortcut, crop, edge_pad, front_pad, run_blocks
 from .checkpoints import load_checkpoint, load_weights, save_checkpoint
-from .measures import fold, haar, haar_loss, object_psnr, psnr, ssim, unfold, unhaar
+from .measures import fold, haar, haar_loss, ssim, unfold, unhaar
 
 # %% ../nbs/03_vae.ipynb #5142df1e
 SIZES = {

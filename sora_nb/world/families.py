@@ -4,7 +4,6 @@
 
 # %% ../../nbs/02c_families.ipynb #06d8f599
 from __future__ import annotations
-import math
 from collections.abc import Callable, Mapping
 import numpy as np
 from .motion import GRAVITY, Motion

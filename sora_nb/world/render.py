@@ -8,7 +8,7 @@ import itertools
 from dataclasses import dataclass, field
 import numpy as np
 from ..video import Video
-from .backdrop import LIGHT, Backdrop, backdrop, ground_depth, object_color
+from .backdrop import LIGHT, backdrop, ground_depth, object_color
 from .rays import FAR, HIT, View, normal, pixel_centers, to_frame
 from .scenes import Object, Scene, focal
 
@@ -95,8 +95,7 @@ class Painter:
         if box is None:
             return Hits(none, none, none, none), total
         rows, cols = box
-        d = self.view.rays((rows[:, :, None] + 0.5) / SUPERSAMPLE,
-                           (cols[:, None] + 0.5) / SUPERSAMPLE)
+        d = self._rays(rows, cols)
         frames = np.arange(len(self.times))[:, None, None]
         depth = self.hit(k, frames, self.view.origin(), d)
         t, i, j = np.nonzero(depth < FAR)
@@ -107,6 +106,11 @@ class Painter:
         self.depth[hits.t, hits.row, hits.col] = hits.depth
         self.owner[hits.t, hits.row, hits.col] = k + 1
         return hits, total
+
+    def _rays(self, rows, cols):
+        "Directions through the middles of subpixels, rows [T, h] and cols [T, w]."
+        return self.view.rays((rows[:, :, None] + 0.5) / SUPERSAMPLE,
+                              (cols[:, None] + 0.5) / SUPERSAMPLE)
 
     def _inside(self, hits):
         _, h, w = self.depth.shape
@@ -122,8 +126,7 @@ class Painter:
             return
         _, h, w = self.depth.shape
         rows, cols = area[0].clip(0, h - 1), area[1].clip(0, w - 1)
-        d = self.view.rays((rows[:, :, None] + 0.5) / SUPERSAMPLE,
-                           (cols[:, None] + 0.5) / SUPERSAMPLE)
+        d = self._rays(rows, cols)
         t = np.arange(len(self.times))[:, None, None]
         ground = self.ground[t, rows[:, :, None], cols[:, None]]
         points = [o + ground * v for o, v in zip(self.view.origin(), d)]
