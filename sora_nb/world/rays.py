@@ -6,7 +6,7 @@
 from __future__ import annotations
 from dataclasses import dataclass
 import numpy as np
-from .scenes import focal, project
+from .optics import focal, project
 
 # %% auto #0
 __all__ = ['FAR', 'HIT', 'View', 'pixel_centers', 'hit_sphere', 'hit_cube', 'hit_cylinder', 'hit_cone', 'normal', 'to_frame']
@@ -104,14 +104,14 @@ def hit_cone(q, d, s):
     return _first(*((t, np.abs(q[2] + t * d[2]) <= s[2]) for t in roots))
 
 
-HIT = dict(sphere=hit_sphere, cube=hit_cube, cylinder=hit_cylinder, cone=hit_cone)
+HIT = dict(sphere=hit_sphere, cube=hit_cube, cylinder=hit_cylinder, cone=hit_cone, wall=hit_cube)
 
 # %% ../../nbs/02ab_rays.ipynb #dd4d409e
 def normal(shape: str, p, s):
     "Outward unit normal (x, y, z arrays) at surface points p in the object's frame."
     if shape == "sphere":
         return [x / s[0] for x in p]
-    if shape == "cube":
+    if shape in ("cube", "wall"):
         r = np.stack([np.abs(x) / h for x, h in zip(p, s)])
         return list(np.where(r >= r.max(0) - 1e-4, np.sign(np.stack(p)), 0).astype(np.float32))
     radial = np.maximum(np.sqrt(p[0] ** 2 + p[1] ** 2), 1e-6)
