@@ -28,7 +28,7 @@ from .video import Video
 from .world.captions import STYLES, write
 from .world.facts import facts_of
 from .world.render import render
-from .world.scenes import tier
+from .world.optics import tier
 
 # %% ../nbs/08_latents.ipynb #0d45ea77
 @dataclass

@@ -18,7 +18,7 @@ from torch import Tensor
 # %% ../nbs/09a_orders.ipynb #1e908fda
 from .diffusion import noise, size_shift
 from .patches import Grid, coordinates, pack_budget
-from .world.scenes import tier
+from .world.optics import tier
 
 # %% ../nbs/09a_orders.ipynb #644a69d4
 def whole(name: str, value: Any, low: int) -> int:

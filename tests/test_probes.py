@@ -37,18 +37,8 @@ from sora_nb.world.backdrop import haze, sky
 from sora_nb.world.facts import Fact
 from sora_nb.world.render import render
 from sora_nb.world.sampler import World
-from sora_nb.world.scenes import (
-    HUES,
-    LIGHTS,
-    SHAPES,
-    TONES,
-    Camera,
-    Ground,
-    Motion,
-    Object,
-    Scene,
-    project,
-)
+from sora_nb.world.optics import Camera, project
+from sora_nb.world.scenes import HUES, LIGHTS, SHAPES, TONES, Ground, Motion, Object, Scene
 from sora_nb.world.words import WORDS
 
 

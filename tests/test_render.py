@@ -9,7 +9,8 @@ import pytest
 from sora_nb.video import Video
 from sora_nb.world.render import FAR, HIT, View, normal, pixel_centers, render
 from sora_nb.world.sampler import World
-from sora_nb.world.scenes import HUES, Camera, Event, Ground, Motion, Object, Scene
+from sora_nb.world.optics import Camera
+from sora_nb.world.scenes import HUES, Event, Ground, Motion, Object, Scene
 
 SPHERES = Scene((Object("sphere", "red", "small", (-1.0, -0.4)),
                  Object("sphere", "blue", "large", (0.9, 0.6))),

@@ -12,8 +12,8 @@ from sora_nb.world.families import (FAMILIES, HELD_OUT, IMAGE_SIZES, MIXTURE, OD
                                     SPLITS, draw, held_out)
 from sora_nb.world.render import render
 from sora_nb.world.sampler import World
-from sora_nb.world.scenes import (HUES, SHAPES, SIZES, Camera, Event, Motion, Object, Scene, focal,
-                                  project, tier)
+from sora_nb.world.optics import Camera, focal, project, tier
+from sora_nb.world.scenes import HUES, SHAPES, SIZES, Event, Motion, Object, Scene
 from sora_nb.world.staging import FPS, MIN_PIXELS, pick
 from sora_nb.world.words import WORDS, Caption, states, vocabulary
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from .pixels import Footage, pixel_grid, pose, sample, unproject
 from ..world.backdrop import LIGHT, SQUARE, TONE, checkered, haze, sky
-from ..world.scenes import CAMERA_MOTIONS, Camera, project
+from ..world.optics import CAMERA_MOTIONS, Camera, project
 
 # %% auto #0
 __all__ = ['PHASES', 'CHECKERED', 'PATHS', 'Palette', 'palette', 'light_and_tone', 'checker_score', 'likeness', 'camera_scores']

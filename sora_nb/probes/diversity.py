@@ -22,7 +22,8 @@ from ..video import Video
 from ..world.facts import Fact, facts_of, inverse
 from ..world.render import render
 from ..world.sampler import World
-from ..world.scenes import HUES, Scene, project
+from ..world.optics import project
+from ..world.scenes import HUES, Scene
 
 if TYPE_CHECKING:
     from torch import nn

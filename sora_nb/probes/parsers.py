@@ -18,7 +18,8 @@ from .pixels import (Footage, Track, box_of, find_tracks, free_ground, neighbour
 from .shapes import best_frames, read_shapes, shape_net
 from ..video import Video
 from ..world.facts import COUNT_NAMES, Fact
-from ..world.scenes import SIZES, Camera, focal
+from ..world.optics import Camera, focal
+from ..world.scenes import SIZES
 from ..world.staging import DEPTH_GAP, SIDE_GAP
 
 if TYPE_CHECKING:

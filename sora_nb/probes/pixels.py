@@ -11,7 +11,8 @@ from functools import cached_property
 import numpy as np
 
 from ..video import Video
-from ..world.scenes import HUES, Camera, focal, rotation, tier
+from ..world.optics import Camera, focal, rotation, tier
+from ..world.scenes import HUES
 
 # %% auto #0
 __all__ = ['SATURATION', 'COLORFUL', 'MIN_CORE', 'Footage', 'hue_labels', 'neighbours', 'Track', 'box_of', 'follow',

@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 import numpy as np
 from .motion import GRAVITY, Motion
-from .scenes import (CAMERA_MOTIONS, HUES, LIGHTS, PATTERNS, SHAPES, SIZES,
-                                  TONES, Camera, Ground, Scene, tier)
+from .optics import CAMERA_MOTIONS, Camera, tier
+from .scenes import HUES, LIGHTS, PATTERNS, SHAPES, SIZES, TONES, Ground, Scene
 from .staging import (FOCAL, FPS, MIN_PIXELS, Body, arrange, between, opening_view,
                                    pick)
 

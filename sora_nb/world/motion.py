@@ -42,7 +42,7 @@ def check(value, allowed, what):
 
 # %% ../../nbs/02_motion.ipynb #a5af4f86
 GRAVITY = 4.0                           # units / s^2, gentle enough to see an arc at 8 fps
-MOTIONS = ("still", "uniform", "bounce", "parabola", "sway", "circle", "path")
+MOTIONS = ("still", "uniform", "bounce", "parabola", "drop", "sway", "circle", "path")
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,12 @@ class Motion(Plain):
     "One law of motion. Lengths in world units, times in seconds, angles in radians."
     kind: str = "still"
     velocity: tuple = (0.0, 0.0, 0.0)   # uniform, parabola
-    amplitude: float = 0.0              # bounce height, sway half width, circle radius
+    amplitude: float = 0.0              # height of bounce, drop; sway half width, circle radius
     period: float = 0.0                 # bounce, sway, circle
     phase: float = 0.0                  # in cycles
     heading: float = 0.0                # direction of sway on the ground
     keys: tuple = ()                    # path: ((t, dx, dy, dz), ...) offsets
+    restitution: float = 0.65           # drop: share of the speed that a bounce keeps
 
     def __post_init__(self):
         check(self.kind, MOTIONS, "motion")
@@ -80,9 +81,19 @@ class Motion(Plain):
         return vectors(z=self.amplitude * (1 - (2 * u - 1) ** 2))
 
     def _parabola(self, t):
+        t = np.minimum(t, 2 * self.velocity[2] / GRAVITY)       # it stays where it lands
         out = t[:, None] * np.asarray(self.velocity)
-        out[:, 2] = np.maximum(out[:, 2] - GRAVITY * t ** 2 / 2, 0)
+        out[:, 2] -= GRAVITY * t ** 2 / 2
         return out
+
+    def _drop(self, t):
+        fall = math.sqrt(2 * self.amplitude / GRAVITY)          # as if thrown up `fall` seconds ago
+        t, up, z = t + fall, GRAVITY * fall, 0 * t
+        for _ in range(12):
+            flies = (t >= 0) & (t < 2 * up / GRAVITY)
+            z = np.where(flies, up * t - GRAVITY * t ** 2 / 2, z)
+            t, up = t - 2 * up / GRAVITY, up * self.restitution
+        return vectors(z=z)
 
     def _sway(self, t):
         s = self.amplitude * np.sin(2 * np.pi * self._cycle(t))

@@ -10,7 +10,8 @@ import numpy as np
 from ..video import Video
 from .backdrop import LIGHT, backdrop, ground_depth, object_color
 from .rays import FAR, HIT, View, normal, pixel_centers, to_frame
-from .scenes import Object, Scene, focal
+from .optics import focal
+from .scenes import Object, Scene
 
 # %% auto #0
 __all__ = ['SUPERSAMPLE', 'corners', 'window', 'Hits', 'Painter', 'Truth', 'Clip', 'render']

@@ -4,25 +4,24 @@
 
 # %% ../../nbs/02a_scenes.ipynb #da2e1a45
 from __future__ import annotations
-import math
 from dataclasses import dataclass
 import numpy as np
-from .motion import Motion, Plain, check, frozen, vectors
+from .motion import Motion, Plain, check, frozen
+from .optics import Camera, rotation
 
 # %% auto #0
-__all__ = ['WORLD_VERSION', 'SHAPES', 'HUES', 'SIZES', 'LIGHTS', 'PATTERNS', 'TONES', 'VERTICAL_FOV', 'CAMERA_MOTIONS',
-           'CAMERA_RATES', 'EVENTS', 'Object', 'Camera', 'focal', 'tier', 'rotation', 'project', 'Ground', 'Event',
-           'Action', 'Shot', 'Scene']
+__all__ = ['WORLD_VERSION', 'SHAPES', 'PROPS', 'HUES', 'SIZES', 'LIGHTS', 'PATTERNS', 'TONES', 'EVENTS', 'Object', 'Ground',
+           'Event', 'Level', 'Action', 'Shot', 'Scene']
 
 # %% ../../nbs/02a_scenes.ipynb #37559f0f
 WORLD_VERSION = 1                       # raise it when a scene would render differently
 SHAPES = ("sphere", "cube", "cylinder", "cone")
+PROPS = ("wall", "canvas", "brush", "eater")    # play a part in the story of one family
 HUES = dict(red=0, orange=28, yellow=56, green=120, cyan=180, blue=225, purple=285)  # degrees
 SIZES = dict(small=0.36, large=0.58)    # half extent in world units: 11 and 18 px at 5 units
 LIGHTS = ("day", "sunset", "night")
 PATTERNS = ("checkered", "speckled")
 TONES = ("gray", "tan", "green")
-VERTICAL_FOV = 45.0                     # degrees, of a square view; see `focal`
 
 # %% ../../nbs/02a_scenes.ipynb #3229be78
 @dataclass(frozen=True)
@@ -37,13 +36,14 @@ class Object(Plain):
     extent: tuple | None = None         # half extents (x, y, z) instead of the size's
 
     def __post_init__(self):
-        check(self.shape, SHAPES, "shape")
-        check(self.color, HUES, "color")
+        check(self.shape, SHAPES + PROPS, "shape")
+        check(self.color, ("white",) if self.shape == "canvas" else HUES, "color")
         check(self.size, SIZES, "size")
         x, y, z = self.half
-        if self.shape != "cube" and (x != y or self.shape == "sphere" and z != x):
+        round_ball = self.shape in ("sphere", "eater")
+        if self.shape in ("cylinder", "cone") and x != y or round_ball and not x == y == z:
             raise ValueError(f"a {self.shape} is round: extent {self.extent} must have x = y"
-                             + (" = z" if self.shape == "sphere" else ""))
+                             + (" = z" if round_ball else ""))
 
     @property
     def half(self) -> tuple:
@@ -55,91 +55,6 @@ class Object(Plain):
         return np.array([*self.position, self.half[2]]) + self.motion.offset(times)
 
 # %% ../../nbs/02a_scenes.ipynb #5bdbe498
-CAMERA_MOTIONS = ("static", "orbit left", "orbit right", "dolly in", "dolly out", "pan left",
-                  "pan right")
-CAMERA_RATES = {"orbit": dict(slow=0.16, fast=0.42),    # rad / s
-                "dolly": dict(slow=0.30, fast=0.75),    # units / s
-                "pan": dict(slow=0.06, fast=0.16)}      # rad / s
-
-
-@dataclass(frozen=True)
-class Camera(Plain):
-    "A pinhole camera on a named path. Azimuth -pi/2 looks along +y: world +x is image right."
-    motion: str = "static"
-    speed: str = "slow"
-    azimuth: float = -math.pi / 2
-    radius: float = 5.0
-    height: float = 2.2
-    target: tuple = (0.0, 0.0, 0.35)
-
-    def __post_init__(self):
-        check(self.motion, CAMERA_MOTIONS, "camera motion")
-        check(self.speed, ("slow", "fast"), "camera speed")
-
-    @property
-    def rate(self) -> float:
-        "Signed rate of the path: rad/s (orbit, pan; positive is left) or units/s (dolly)."
-        verb, _, way = self.motion.partition(" ")
-        if verb == "static":
-            return 0.0
-        backward = way == "right" if verb == "pan" else way in ("left", "in")
-        return (-1 if backward else 1) * CAMERA_RATES[verb][self.speed]
-
-    def path(self, times) -> tuple[np.ndarray, np.ndarray]:
-        "Eye and look-at point at `times` [T] -> two [T, 3] arrays in world units."
-        t = np.asarray(times, float)
-        verb = self.motion.split(" ")[0]
-        angle = self.azimuth + (self.rate * t if verb == "orbit" else 0 * t)
-        radius = self.radius + (self.rate * t if verb == "dolly" else 0 * t)
-        target = np.tile(np.asarray(self.target, float), (len(t), 1))
-        eye = target + vectors(radius * np.cos(angle), radius * np.sin(angle))
-        eye[:, 2] = self.height
-        if verb == "pan":
-            target = eye + _turn(target - eye, self.rate * t)
-        return eye, target
-
-
-def _turn(v, angle):
-    "Rotate vectors [T, 3] about the vertical by angle [T]."
-    c, s = np.cos(angle), np.sin(angle)
-    return np.stack([c * v[:, 0] - s * v[:, 1], s * v[:, 0] + c * v[:, 1], v[:, 2]], 1)
-
-# %% ../../nbs/02a_scenes.ipynb #facfcf38
-def focal(pixels_per_unit: float = 32.0) -> float:
-    "Focal length in pixels of a resolution tier."
-    return pixels_per_unit / math.tan(math.radians(VERTICAL_FOV) / 2)
-
-# %% ../../nbs/02a_scenes.ipynb #4208b3c0
-def tier(height: int, width: int) -> int:
-    """Pixels per view unit of the resolution tier of a picture, from its size in pixels.
-
-    Tiers are 24, 32, 48, 64, 96, ... : nearest to sqrt(H*W)/2 in log scale, ties to the lower."""
-    if height < 1 or width < 1:
-        raise ValueError(f"a picture has at least one pixel a side, got {height} x {width}")
-    low, high = 24, 32
-    while height * width > 4 * low * high:  # past the geometric mean; integers: ties are exact
-        low, high = high, 2 * low
-    return low
-
-# %% ../../nbs/02a_scenes.ipynb #883bee51
-def rotation(eye: np.ndarray, target: np.ndarray) -> np.ndarray:
-    "Look-at matrices [T, 3, 3] whose rows are the camera's right, up and forward axes."
-    forward = target - eye
-    forward = forward / np.linalg.norm(forward, axis=-1, keepdims=True)
-    right = np.cross(forward, (0.0, 0.0, 1.0))
-    right /= np.linalg.norm(right, axis=-1, keepdims=True)
-    return np.stack([right, np.cross(right, forward), forward], 1)
-
-
-def project(points, eye, rot, size=(64, 64), pixels_per_unit=32.0) -> np.ndarray:
-    "World points [T, K, 3] -> [T, K, 3]: pixel row, pixel column, depth (units along the axis)."
-    cam = np.einsum("tij,tkj->tki", rot, np.asarray(points) - eye[:, None])
-    depth = np.where(np.abs(cam[..., 2]) < 1e-6, 1e-6, cam[..., 2])
-    f = focal(pixels_per_unit)
-    return np.stack([size[0] / 2 - f * cam[..., 1] / depth,
-                     size[1] / 2 + f * cam[..., 0] / depth, cam[..., 2]], -1)
-
-# %% ../../nbs/02a_scenes.ipynb #d34a17e5
 @dataclass(frozen=True)
 class Ground(Plain):
     "A world-anchored pattern of low saturation."
@@ -152,7 +67,8 @@ class Ground(Plain):
         check(self.tone, TONES, "ground tone")
 
 
-EVENTS = ("appear", "vanish", "recolor")     # what `render` can show; more come with their lessons
+EVENTS = ("hit", "paint", "bite",            # what can happen ...
+          "appear", "vanish", "recolor", "reshape", "erase", "heal")    # ... and what cannot
 
 
 @dataclass(frozen=True)
@@ -166,6 +82,24 @@ class Event(Plain):
 
     def __post_init__(self):
         check(self.kind, EVENTS, "event")
+
+
+@dataclass(frozen=True)
+class Level(Plain):
+    """The map of a mini game, as text: one string a row of cells, of # wall, . floor, o coin,
+    P player, and E an enemy that patrols from side to side or V one that goes up and down."""
+    rows: tuple = ()
+    player: str = "blue"                # colours
+    enemy: str = "red"
+
+    def __post_init__(self):
+        check(self.player, HUES, "player's color")
+        check(self.enemy, HUES, "enemy's color")
+        cells = "".join(self.rows)
+        if not self.rows or len({len(row) for row in self.rows}) > 1 or set(cells) - set("#.oPEV"):
+            raise ValueError(f"a level has rows of equal length of # . o P E V, got {self.rows}")
+        if cells.count("P") != 1 or cells.count("E") + cells.count("V") > 1:
+            raise ValueError(f"a level has one P and at most one E or V, got {self.rows}")
 
 
 @dataclass(frozen=True)
@@ -184,7 +118,7 @@ class Shot(Plain):
 
 # %% ../../nbs/02a_scenes.ipynb #f0d83eaf
 _PARTS = dict(objects=Object, events=Event, actions=Action, shots=Shot, motion=Motion,
-              camera=Camera, ground=Ground)
+              camera=Camera, ground=Ground, level=Level)
 
 
 def _build(cls, data):
@@ -207,6 +141,7 @@ class Scene(Plain):
     events: tuple = ()
     actions: tuple = ()
     shots: tuple = ()                   # later shots; the first is `camera`
+    level: Level | None = None          # a mini game is played on this map, seen from above
     family: str = "attributes"
     seed: int = 0
     period: float = 0.0                 # seconds after which everything repeats; 0 = it does not

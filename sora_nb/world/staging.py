@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 import numpy as np
-from .scenes import SIZES, Camera, Motion, Object, focal
+from .optics import Camera, focal
+from .scenes import SIZES, Motion, Object
 
 # %% auto #0
 __all__ = ['FPS', 'FOCAL', 'MIN_PIXELS', 'SIDE_GAP', 'DEPTH_GAP', 'NEAREST', 'HIDDEN', 'IN_VIEW', 'CLEARANCE', 'pick', 'between',
