@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from sora_nb.video import Video
-from sora_nb.world.render import FAR, HIT, View, normal, pixel_centers, render
+from sora_nb.world.rays import FAR, HIT, View, normal, pixel_centers
+from sora_nb.world.render import render
 from sora_nb.world.sampler import World
 from sora_nb.world.optics import Camera
 from sora_nb.world.scenes import HUES, Event, Ground, Motion, Object, Scene

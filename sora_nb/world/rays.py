@@ -9,7 +9,8 @@ import numpy as np
 from .optics import focal, project
 
 # %% auto #0
-__all__ = ['FAR', 'HIT', 'View', 'pixel_centers', 'hit_sphere', 'hit_cube', 'hit_cylinder', 'hit_cone', 'normal', 'to_frame']
+__all__ = ['FAR', 'HIT', 'SPAN', 'View', 'pixel_centers', 'roots', 'nearest', 'span_sphere', 'hit_sphere', 'span_cube',
+           'hit_cube', 'hit_cylinder', 'hit_cone', 'span_cylinder', 'normal', 'to_frame']
 
 # %% ../../nbs/02ab_rays.ipynb #756aa712
 FAR = np.float32(1e6)           # depth of a ray that meets nothing
@@ -50,7 +51,7 @@ def pixel_centers(n: int, supersample: int = 1) -> np.ndarray:
     return (np.arange(n * supersample) + 0.5) / supersample
 
 # %% ../../nbs/02ab_rays.ipynb #544ecd68
-def _roots(a, b, c):
+def roots(a, b, c):
     "Both solutions of a t^2 + 2 b t + c = 0, FAR where there is none."
     a = np.where(np.abs(a) < 1e-9, np.float32(1e-9), a)
     disc = b * b - a * c
@@ -59,7 +60,7 @@ def _roots(a, b, c):
     return np.where(miss, FAR, (-b - root) / a), np.where(miss, FAR, (-b + root) / a)
 
 
-def _first(*hits):
+def nearest(*hits):
     "Smallest t in front of the ray's start over (t, valid) pairs."
     best = FAR
     for t, valid in hits:
@@ -67,19 +68,27 @@ def _first(*hits):
     return best
 
 
-def hit_sphere(q, d, s):
+def span_sphere(q, d, s):
     a, b = sum(v * v for v in d), sum(x * v for x, v in zip(q, d))
-    near, far = _roots(a, b, sum(x * x for x in q) - s[0] ** 2)
-    return _first((near, True), (far, True))
+    return roots(a, b, sum(x * x for x in q) - s[0] ** 2)
 
 
-def hit_cube(q, d, s):
+def hit_sphere(q, d, s):
+    near, far = span_sphere(q, d, s)
+    return nearest((near, True), (far, True))
+
+
+def span_cube(q, d, s):
     inverse = [1 / np.where(np.abs(v) < 1e-7, np.float32(1e-7), v) for v in d]
     t0 = [(-h - x) * i for x, h, i in zip(q, s, inverse)]
     t1 = [(h - x) * i for x, h, i in zip(q, s, inverse)]
     enter = np.maximum.reduce([np.minimum(a, b) for a, b in zip(t0, t1)])
-    leave = np.minimum.reduce([np.maximum(a, b) for a, b in zip(t0, t1)])
-    return _first((enter, enter <= leave), (leave, enter <= leave))
+    return enter, np.minimum.reduce([np.maximum(a, b) for a, b in zip(t0, t1)])
+
+
+def hit_cube(q, d, s):
+    enter, leave = span_cube(q, d, s)
+    return nearest((enter, enter <= leave), (leave, enter <= leave))
 
 
 def _cap(q, d, z, radius):
@@ -91,20 +100,31 @@ def _cap(q, d, z, radius):
 
 def hit_cylinder(q, d, s):
     a, b = d[0] ** 2 + d[1] ** 2, q[0] * d[0] + q[1] * d[1]
-    near, far = _roots(a, b, q[0] ** 2 + q[1] ** 2 - s[0] ** 2)
+    near, far = roots(a, b, q[0] ** 2 + q[1] ** 2 - s[0] ** 2)
     inside = [np.abs(q[2] + t * d[2]) <= s[2] for t in (near, far)]
-    return _first((near, inside[0]), (far, inside[1]), _cap(q, d, s[2], s[0]))
+    return nearest((near, inside[0]), (far, inside[1]), _cap(q, d, s[2], s[0]))
 
 
 def hit_cone(q, d, s):
     k, top = (s[0] / (2 * s[2])) ** 2, s[2] - q[2]          # radius(z) = sqrt(k) * (s_z - z)
     a = d[0] ** 2 + d[1] ** 2 - k * d[2] ** 2
     b = q[0] * d[0] + q[1] * d[1] + k * top * d[2]
-    roots = _roots(a, b, q[0] ** 2 + q[1] ** 2 - k * top ** 2)
-    return _first(*((t, np.abs(q[2] + t * d[2]) <= s[2]) for t in roots))
+    sides = roots(a, b, q[0] ** 2 + q[1] ** 2 - k * top ** 2)
+    return nearest(*((t, np.abs(q[2] + t * d[2]) <= s[2]) for t in sides))
 
 
 HIT = dict(sphere=hit_sphere, cube=hit_cube, cylinder=hit_cylinder, cone=hit_cone, wall=hit_cube)
+
+# %% ../../nbs/02ab_rays.ipynb #4c9c2f9c
+def span_cylinder(q, d, s):
+    a, b = d[0] ** 2 + d[1] ** 2, q[0] * d[0] + q[1] * d[1]
+    near, far = roots(a, b, q[0] ** 2 + q[1] ** 2 - s[0] ** 2)
+    inverse = 1 / np.where(np.abs(d[2]) < 1e-7, np.float32(1e-7), d[2])
+    one, two = (-s[2] - q[2]) * inverse, (s[2] - q[2]) * inverse
+    return np.maximum(near, np.minimum(one, two)), np.minimum(far, np.maximum(one, two))
+
+
+SPAN = dict(sphere=span_sphere, cube=span_cube, cylinder=span_cylinder)
 
 # %% ../../nbs/02ab_rays.ipynb #dd4d409e
 def normal(shape: str, p, s):

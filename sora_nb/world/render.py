@@ -8,9 +8,11 @@ import itertools
 from dataclasses import dataclass, field
 import numpy as np
 from ..video import Video
-from .backdrop import LIGHT, backdrop, ground_depth, object_color
-from .rays import FAR, HIT, View, normal, pixel_centers, to_frame
+from .backdrop import LIGHT, backdrop, ground_depth
+from .film import film
 from .optics import focal
+from .props import solid_of
+from .rays import FAR, View, pixel_centers, to_frame
 from .scenes import Object, Scene
 
 # %% auto #0
@@ -58,6 +60,7 @@ class Painter:
     def __init__(self, scene: Scene, view: View, times):
         self.scene, self.view, self.times = scene, view, np.asarray(times)
         self.centers = scene.positions(times)
+        self.solids = [solid_of(scene, k, times) for k in range(len(scene.objects))]
         self.light = LIGHT[scene.light]
         self.sun = np.array(self.light.sun, np.float32) / np.linalg.norm(self.light.sun)
         n = SUPERSAMPLE
@@ -68,14 +71,6 @@ class Painter:
         self.owner = np.zeros(self.depth.shape, np.uint8)
         self.shadow = np.zeros(self.depth.shape, bool)
 
-    def present(self, k: int) -> np.ndarray:
-        "Frames [T] in which object k exists (it may vanish or appear, even impossibly)."
-        here = np.ones(len(self.times), bool)
-        for e in self.scene.events:
-            if e.subject == k and e.kind in ("vanish", "appear"):
-                here &= (self.times < e.time) == (e.kind == "vanish")
-        return here
-
     def local(self, k, t, points):
         "World points (x, y, z arrays) at frames t, in the frame of object k."
         shift = [p - self.centers[t, k, a].astype(np.float32) for a, p in enumerate(points)]
@@ -83,10 +78,8 @@ class Painter:
 
     def hit(self, k, t, points, direction):
         "Where rays from points along direction enter object k."
-        obj = self.scene.objects[k]
-        q = self.local(k, t, points)
-        found = HIT[obj.shape](q, to_frame(direction, obj.yaw), obj.half)
-        return np.where(self.present(k)[t], found, FAR)
+        turned = to_frame(direction, self.scene.objects[k].yaw)
+        return self.solids[k].hit(t, self.local(k, t, points), turned)
 
     def cast(self, k) -> tuple[Hits, np.ndarray]:
         "Object k into the depth buffer; its own hits, and its whole silhouette [T] in subpixels."
@@ -137,30 +130,23 @@ class Painter:
 
     def shade(self, k, hits: Hits) -> np.ndarray:
         "Colours [n, 3] of the points that object k shows."
-        obj, t = self.scene.objects[k], hits.t
+        solid, t = self.solids[k], hits.t
         col, row = (hits.col + 0.5) / SUPERSAMPLE, (hits.row + 0.5) / SUPERSAMPLE
         f, v = focal(self.view.ppu), self.view
         x, y = (col - v.width / 2) / f, (v.height / 2 - row) / f
         rot, eye = v.rot[t], v.eye[t]
         p = [(eye[:, a] + hits.depth * (rot[:, 0, a] * x + rot[:, 1, a] * y + rot[:, 2, a]))
              .astype(np.float32) for a in range(3)]
-        n = to_frame(normal(obj.shape, self.local(k, t, p), obj.half), -obj.yaw)
+        q = self.local(k, t, p)
+        n = to_frame(solid.normal(t, q), -self.scene.objects[k].yaw)
         lambert = np.maximum(sum(a * b for a, b in zip(n, self.sun)), 0)
         start = [a + np.float32(0.01) * b for a, b in zip(p, n)]
         sun = [np.full(1, s, np.float32) for s in self.sun]
         for other in range(len(self.scene.objects)):
-            if other != k:
+            if other != k or solid.hollow:
                 lambert = np.where(self.hit(other, t, start, sun) < FAR, 0, lambert)
         shade = self.light.ambient + (1 - self.light.ambient) * lambert
-        return self.colors(k)[t] * shade[:, None]
-
-    def colors(self, k) -> np.ndarray:
-        "RGB of object k in each frame [T, 3]; a `recolor` event changes it."
-        names = np.array([self.scene.objects[k].color] * len(self.times), dtype=object)
-        for e in self.scene.events:
-            if e.kind == "recolor" and e.subject == k:
-                names[self.times >= e.time] = e.data[0]
-        return np.stack([object_color(n) for n in names]) * self.light.object
+        return solid.color(t, q) * shade[:, None]
 
 # %% ../../nbs/02b_render.ipynb #1d4c95be
 @dataclass
@@ -215,6 +201,9 @@ def render(scene: Scene, size=None, frames: int | None = None, fps: float = 8.0)
         raise ValueError(f"cannot render {count} frames of {height}x{width} at {fps} fps; "
                          "all of them must be positive")
     times = np.arange(count) / fps
+    if scene.level is not None:                                # a mini game, seen from above
+        pixels, truth = film(scene, (height, width), times)
+        return Clip(Video(pixels, fps), scene, Truth(**truth))
     view = View(*scene.cameras(times), height, width, scene.pixels_per_unit)
     back, painter = backdrop(scene, view), Painter(scene, view, times)
     cast = [painter.cast(k) for k in range(len(scene.objects))]
