@@ -8,14 +8,14 @@ from collections.abc import Callable
 from functools import partial
 import numpy as np
 from .facts import Fact, facts_of, inverse
-from .families import MIXTURE, draw
+from .mixture import MIXTURE, draw
 from .scenes import Scene
 from .staging import pick
 from .words import Caption, Voice
 
 # %% auto #0
 __all__ = ['CAPTION_VERSION', 'STYLES', 'Clause', 'CLAUSES', 'WRITERS', 'short', 'medium', 'descriptive', 'object_clauses',
-           'relation_clauses', 'scene_clauses', 'write', 'caption', 'caption_corpus']
+           'relation_clauses', 'story_clauses', 'scene_clauses', 'write', 'caption', 'caption_corpus']
 
 # %% ../../nbs/02d_captions.ipynb #dced9d9e
 CAPTION_VERSION = 1                     # raise it when a scene would be described differently
@@ -29,6 +29,9 @@ def short(voice: Voice) -> Caption:
     twins = [j for j in numbers if voice.fact("shape", j).value == voice.fact("shape", k).value]
     options = [_named, _named, _counted] + [_alone] * (2 * (len(twins) == 1))
     options += [_filmed] * (voice.fact("camera speed") is not None)
+    shapes = [f.value for f in voice.all("shape")]
+    stories = voice.all("hide") + voice.all("hit") if len(set(shapes)) == len(shapes) else ()
+    options += [_told] * 3 * bool(stories)
     return voice.caption(pick(voice.rng, options)(voice, k))
 
 
@@ -43,6 +46,21 @@ def _counted(voice, k):
 
 def _filmed(voice, k):
     return voice.camera()
+
+
+def _told(voice, k):
+    "`a ball hits a cube from the left`, `a ball goes behind a wall and comes out`."
+    fact = (voice.all("hide") + voice.all("hit"))[0]
+    return f"{voice.name(fact.subject, ('shape',))} {_story(voice, fact, ('shape',))}"
+
+
+def _story(voice, fact, kinds):
+    "What happens to the subject of a hide or hit fact, and to whom."
+    if fact.kind == "hit":
+        verb = pick(voice.rng, ("hits", "bumps into", "strikes"))
+        return f"{verb} {voice.name(fact.other, kinds)} {voice.say(fact)}"
+    verb = pick(voice.rng, ("disappears", "goes", "moves"))
+    return f"{verb} behind {voice.name(fact.other, kinds)} and {voice.say(fact)}"
 
 
 def _alone(voice, k):
@@ -74,18 +92,34 @@ def _sentence(voice):
     "`a small red ball rolls to the left behind a blue cube on speckled gray ground at night`"
     k, motion = voice.objects()[0], voice.fact("motion", voice.objects()[0])
     text = voice.name(k, _kinds(voice))
+    if place := voice.fact("place", k):
+        text += " " + voice.say(place)
+    if tale := voice.fact("hide", k) or voice.fact("hit", k):
+        return text + " " + _story(voice, tale, _kinds(voice)) + _surroundings(voice)
     acts = motion is not None and (motion.value != "still" or voice.chance(0.4))
     text += " " + (voice.motion(k, speed=voice.chance(0.6)) if acts
                    else pick(voice.rng, ("stands", "sits", "rests")))
     if voice.chance(0.8):
         text += _beside(voice, k, acts and motion.value.startswith("slides"))
-    if voice.chance(0.35):
-        text += " on " + voice.ground()
+    return text + _surroundings(voice)
+
+
+def _surroundings(voice):
+    "` on speckled gray ground at night in a loop while the camera orbits to the left`"
+    text = " on " + voice.ground() if voice.chance(0.35) else ""
     if voice.chance(0.5):
         text += " " + voice.say(voice.fact("light"))
     if voice.fact("loop") and voice.chance():
         text += " " + voice.say(voice.fact("loop"))
+    if voice.all("shot"):
+        return f"{text}: {_film(voice)}"
     return text + _tail(voice, (" while ", " as ", ", and "))
+
+
+def _film(voice):
+    "`first a wide shot, then a close-up`"
+    first, *later = (voice.say(f) for f in voice.all("shot"))
+    return f"first {first}" + "".join(f", then {shot}" for shot in later)
 
 
 def _beside(voice, k, drifts):
@@ -137,8 +171,13 @@ def object_clauses(voice: Voice) -> list[Clause]:
 
 
 def _tell_object(voice, k):
+    place = voice.fact("place", k)
+    where = " " + voice.say(place) if place else ""
     if not voice.fact("motion", k):
-        return f"{voice.name(k)} {pick(voice.rng, ('is visible', 'is in view', 'can be seen'))}"
+        seen = pick(voice.rng, ("is visible", "is in view", "can be seen"))
+        return f"{voice.name(k)} {seen}{where}"
+    if place:
+        return f"{voice.name(k)}{where} {voice.motion(k)}"
     if k not in voice.met and voice.chance(0.3):
         return f"there is {voice.name(k)} {voice.motion(k, 1)}"
     return f"{voice.name(k)} {voice.motion(k)}"
@@ -149,11 +188,32 @@ def relation_clauses(voice: Voice) -> list[Clause]:
     return [partial(_tell_relation, fact=f) for f in voice.facts if f.kind in ("relation", "pass")]
 
 
+def story_clauses(voice: Voice) -> list[Clause]:
+    "`the red ball goes behind the blue wall and returns`, `the red ball stops`; the shots."
+    tales = [partial(_tell_story, fact=f) for f in voice.all("hide") + voice.all("hit")]
+    tales += [partial(_tell_after, fact=f) for f in voice.all("after")]
+    return tales + [_tell_film] * bool(voice.all("shot"))
+
+
+def _tell_story(voice, fact):
+    return f"{voice.name(fact.subject)} {_story(voice, fact, ('size', 'color', 'shape'))}"
+
+
+def _tell_after(voice, fact):
+    start = pick(voice.rng, ("after that", "then", "afterwards"))
+    return f"{start} {voice.name(fact.subject)} {voice.say(fact)}"
+
+
+def _tell_film(voice):
+    return pick(voice.rng, ("the film shows", "we see")) + " " + _film(voice)
+
+
 def _tell_relation(voice, fact):
     if fact.kind == "relation" and voice.chance():
         fact = inverse(fact)
     motion = voice.fact("motion", fact.subject)
-    moves = motion is not None and motion.value.startswith("slides")
+    moves = (motion is not None and motion.value.startswith(("slides", "flies")) or any(
+        voice.fact(kind, fact.subject) for kind in ("hide", "hit")))
     verb = pick(voice.rng, ("passes", "goes")) if fact.kind == "pass" else (
         "starts" if moves else "is")
     return f"{voice.name(fact.subject)} {verb} {voice.say(fact)} {voice.name(fact.other)}"
@@ -189,7 +249,8 @@ def _tell_loop(voice):
     return f"it all repeats {voice.say(voice.fact('loop'))}"
 
 
-CLAUSES: list[Callable[[Voice], list[Clause]]] = [object_clauses, relation_clauses, scene_clauses]
+CLAUSES: tuple[Callable[[Voice], list[Clause]], ...] = (object_clauses, relation_clauses,
+                                                        story_clauses, scene_clauses)
 
 # %% ../../nbs/02d_captions.ipynb #99c6b184
 WRITERS: dict[str, Callable[[Voice], Caption]] = dict(short=short, medium=medium,

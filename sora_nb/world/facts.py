@@ -7,21 +7,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 import numpy as np
-from .scenes import SIZES, Scene
-from .staging import DEPTH_GAP, FOCAL, FPS, SIDE_GAP
+from .hiding import is_hidden
+from .scenes import SHAPES, SIZES, Scene
+from .shots import name_shot
+from .staging import (DEPTH_GAP, FOCAL, FPS, SIDE_GAP, Body, opening_view)
 
 # %% auto #0
-__all__ = ['INVERSE', 'MOTION_AXES', 'SWINGS', 'COUNT_NAMES', 'FACT_SOURCES', 'Fact', 'inverse', 'size_of', 'speed_of',
-           'motion_of', 'object_facts', 'over_time', 'relation', 'passing', 'relation_facts', 'scene_facts', 'facts_of']
+__all__ = ['INVERSE', 'MOTION_AXES', 'NAMES', 'COUNT_NAMES', 'FACT_SOURCES', 'Fact', 'inverse', 'size_of', 'speed_of',
+           'motion_of', 'object_facts', 'over_time', 'relation', 'passing', 'relation_facts', 'hiding_facts',
+           'hit_facts', 'framing_facts', 'scene_facts', 'facts_of']
 
 # %% ../../nbs/02cb_facts.ipynb #feb4ae7f
 class Fact(NamedTuple):
     """One true statement about a clip. `subject` and `other` are numbers of objects; a fact without
-    a subject is about the whole scene (its count, camera, light, ground, loop)."""
+    a subject is about the whole scene (its count, camera, light, ground, loop). `start` and `stop`
+    (seconds) say when it is true, if that is not all the time."""
     kind: str
     value: str
     subject: int | None = None
     other: int | None = None
+    start: float | None = None
+    stop: float | None = None
 
 
 INVERSE = {"left of": "right of", "right of": "left of", "behind": "in front of",
@@ -35,7 +41,7 @@ def inverse(fact: Fact) -> Fact:
 # %% ../../nbs/02cb_facts.ipynb #510bd493
 MOTION_AXES = {(0, -1): "slides left", (0, 1): "slides right", (2, 1): "slides away",
                (2, -1): "slides closer"}             # camera axis (right, up, forward), sign
-SWINGS = dict(still="still", bounce="bounces", sway="sways", circle="circles")
+NAMES = dict(still="still", bounce="bounces", sway="sways", circle="circles", drop="drops")
 
 
 def size_of(half: float) -> str | None:
@@ -53,9 +59,11 @@ def speed_of(speed: float) -> str | None:
 def motion_of(scene: Scene, k: int) -> tuple[str | None, str | None]:
     "Name of the motion of object k and slow, fast or None; None for a motion without a name."
     motion = scene.objects[k].motion
-    if motion.kind != "uniform":
-        return SWINGS.get(motion.kind), None
+    if motion.kind not in ("uniform", "parabola"):
+        return NAMES.get(motion.kind), None
     velocity = scene.cameras([0.0])[1][0] @ np.asarray(motion.velocity)
+    if motion.kind == "parabola":
+        return "flies left" if velocity[0] < 0 else "flies right", None
     axis = 0 if abs(velocity[0]) >= abs(velocity[2]) else 2
     return MOTION_AXES[axis, 1 if velocity[axis] > 0 else -1], speed_of(np.linalg.norm(velocity))
 
@@ -65,7 +73,8 @@ def object_facts(scene: Scene) -> list[Fact]:
     out = []
     for k, obj in enumerate(scene.objects):
         motion, speed = motion_of(scene, k) if scene.frames > 1 else (None, None)
-        claims = dict(size=size_of(obj.half[0]), color=obj.color, shape=obj.shape, motion=motion,
+        size = size_of(obj.half[0]) if obj.shape in SHAPES else None
+        claims = dict(size=size, color=obj.color, shape=obj.shape, motion=motion,
                       speed=speed)
         out += [Fact(kind, value, k) for kind, value in claims.items() if value]
     return out
@@ -98,7 +107,11 @@ def passing(gap: np.ndarray) -> str | None:
 
 
 def relation_facts(scene: Scene) -> list[Fact]:
-    "How the objects stand to each other in the first frame, and who passes whom afterwards."
+    """How the objects stand to each other in the first frame, and who passes whom afterwards.
+
+    Nothing for clips of several shots, in which left and behind change at each cut."""
+    if scene.shots:
+        return []
     seen, out = over_time(scene), []
     for a in range(len(scene.objects)):
         for b in range(a + 1, len(scene.objects)):
@@ -108,6 +121,50 @@ def relation_facts(scene: Scene) -> list[Fact]:
                 out.append(Fact("pass", passing(gap), a, b))
     return [f for f in out if f.value]
 
+# %% ../../nbs/02cb_facts.ipynb #12d8b4ba
+def hiding_facts(scene: Scene) -> list[Fact]:
+    "Who goes completely behind a wall, and whether it comes out, stays or comes back."
+    times, out = np.arange(scene.frames) / FPS, []
+    view = opening_view(scene.camera, scene.size, scene.pixels_per_unit)
+    for w, wall in enumerate(scene.objects):
+        for k, obj in enumerate(scene.objects):
+            if wall.shape != "wall" or obj.motion.kind not in ("uniform", "path"):
+                continue
+            body, places = Body(obj.shape, obj.color, obj.size, obj.half[0]), obj.centers(times)
+            hidden = [is_hidden(view, wall, body, x, y) for x, y, _ in places]
+            if any(hidden):
+                sides = np.sign(places[[0, -1], 0] - wall.position[0])
+                ending = "comes out" if sides[0] != sides[1] else "comes back"
+                out.append(Fact("hide", "stays hidden" if hidden[-1] else ending, k, w))
+    return out
+
+
+def hit_facts(scene: Scene) -> list[Fact]:
+    "Who hits whom from which side, and what the first thing does afterwards."
+    out = []
+    for event in scene.events:
+        if event.kind == "hit":
+            _, (t1, x1, *_), (t2, x2, *_) = scene.objects[event.subject].motion.keys
+            out.append(Fact("hit", "left" if x1 > 0 else "right", event.subject, event.other))
+            share = (x2 - x1) / (t2 - t1) * t1 / x1     # of its speed that it keeps
+            after = "stops" if abs(share) < 0.02 else "bounces back" if share < -0.2 else (
+                "follows" if share > 0.2 else None)
+            out += [Fact("after", after, event.subject)] * (after is not None)
+    return out
+
+
+def framing_facts(scene: Scene) -> list[Fact]:
+    "At which end of a wide or tall picture the only thing stands, and the shots of a film."
+    if scene.family == "framing":
+        u, v, _ = over_time(scene)[0, 0]
+        wide = scene.size[1] > scene.size[0]
+        return [Fact("place", ("left" if u < 0 else "right") if wide else "bottom", 0)]
+    starts = [0.0, *(shot.start for shot in scene.shots)]
+    stops = [*starts[1:], scene.frames / FPS]
+    cameras = [scene.camera, *(shot.camera for shot in scene.shots)]
+    return [Fact("shot", name_shot(c), None, None, a, b)
+            for c, a, b in zip(cameras, starts, stops) if scene.shots]
+
 # %% ../../nbs/02cb_facts.ipynb #9cb4f511
 COUNT_NAMES = ("none", "one", "two", "three", "four", "five", "six", "seven")
 
@@ -116,14 +173,15 @@ def scene_facts(scene: Scene) -> list[Fact]:
     "Count, light, ground, camera, loop."
     out = [Fact("count", COUNT_NAMES[len(scene.objects)]), Fact("light", scene.light),
            Fact("pattern", scene.ground.pattern), Fact("tone", scene.ground.tone)]
-    if scene.frames > 1:
+    if scene.frames > 1 and not scene.shots:
         out.append(Fact("camera", scene.camera.motion))
     if scene.frames > 1 and scene.camera.motion != "static":
         out.append(Fact("camera speed", scene.camera.speed))
     return out + [Fact("loop", "loop")] * (scene.period > 0)
 
 # %% ../../nbs/02cb_facts.ipynb #a302c4e6
-FACT_SOURCES: list[Callable[[Scene], list[Fact]]] = [object_facts, relation_facts, scene_facts]
+FACT_SOURCES: tuple[Callable[[Scene], list[Fact]], ...] = (
+    object_facts, relation_facts, hiding_facts, hit_facts, framing_facts, scene_facts)
 
 
 def facts_of(scene: Scene) -> tuple[Fact, ...]:

@@ -14,9 +14,8 @@ from .staging import (FOCAL, FPS, MIN_PIXELS, Body, arrange, between, opening_vi
 
 # %% auto #0
 __all__ = ['SPLITS', 'SPEEDS', 'ODD_SPEEDS', 'ODD_SIZES', 'DIRECTIONS', 'MOTION_NAMES', 'HELD_OUT', 'COUNTS', 'Rng', 'Size',
-           'Family', 'MOVES', 'VIDEO_SIZES', 'IMAGE_SIZES', 'FRAMES', 'FAMILY_SIZES', 'FAMILY_FRAMES', 'MIXTURE',
-           'FAMILIES', 'held_out', 'look', 'bulk', 'whole', 'slide', 'bounce', 'swing', 'movement', 'setting',
-           'cast_of', 'stage', 'attributes', 'image', 'periodic', 'keeps', 'camera', 'draw']
+           'Family', 'MOVES', 'held_out', 'look', 'bulk', 'whole', 'slide', 'bounce', 'swing', 'movement', 'setting',
+           'cast_of', 'stage', 'attributes', 'image', 'periodic', 'keeps', 'camera']
 
 # %% ../../nbs/02c_families.ipynb #da066436
 SPLITS = ("train", "iid", "combo", "ood")
@@ -25,7 +24,8 @@ ODD_SPEEDS = dict(gap=(0.55, 0.70), beyond=(1.5, 1.9))  # never seen in training
 ODD_SIZES = dict(gap=(0.44, 0.50), beyond=(0.68, 0.78))
 DIRECTIONS = {"slides left": (-1, 0), "slides right": (1, 0), "slides away": (0, 1),
               "slides closer": (0, -1)}
-MOTION_NAMES = ("still", *DIRECTIONS, "bounces", "sways", "circles")
+MOTION_NAMES = ("still", *DIRECTIONS, "bounces", "sways", "circles", "drops", "flies left",
+                "flies right")
 
 # %% ../../nbs/02c_families.ipynb #a7d13305
 def held_out(color: str, shape: str, motion: str) -> bool:
@@ -183,22 +183,3 @@ def camera(rng: Rng, size: Size, frames: int, split: str) -> Scene:
         if keeps(scene):
             return scene.replace(family="camera")
     raise ValueError(f"no camera path keeps an object in view for {frames} frames")
-
-# %% ../../nbs/02c_families.ipynb #530e96bf
-VIDEO_SIZES = {(64, 64): 0.50, (96, 48): 0.11, (48, 96): 0.11, (80, 48): 0.11, (48, 80): 0.11,
-               (48, 48): 0.06}                          # height, width: share
-IMAGE_SIZES = {**VIDEO_SIZES, (96, 96): 0.15}
-FRAMES = {17: 0.7, 9: 0.15, 33: 0.15}
-FAMILY_SIZES = dict(image=IMAGE_SIZES)                  # where a family differs from the rule
-FAMILY_FRAMES = dict(image={1: 1.0}, periodic={16: 0.8, 32: 0.2})
-MIXTURE = dict(attributes=0.50, camera=0.25, image=0.15, periodic=0.10)
-
-FAMILIES: dict[str, Family] = dict(attributes=attributes, camera=camera, image=image,
-                                   periodic=periodic)
-
-# %% ../../nbs/02c_families.ipynb #691db079
-def draw(rng: np.random.Generator, family: str, split: str = "train",
-         sizes: Mapping[tuple[int, int], float] | None = None) -> Scene:
-    "A scene of a family, at one of its native sizes (or of `sizes`: share) and lengths."
-    size = pick(rng, sizes or FAMILY_SIZES.get(family, VIDEO_SIZES))
-    return FAMILIES[family](rng, size, pick(rng, FAMILY_FRAMES.get(family, FRAMES)), split)

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from .captions import CAPTION_VERSION, STYLES, write
 from .facts import Fact, facts_of
-from .families import FAMILIES, IMAGE_SIZES, MIXTURE, SPLITS, draw
+from .families import SPLITS
+from .mixture import FAMILIES, IMAGE_SIZES, MIXTURE, draw
 from .render import Clip, render
 from .scenes import WORLD_VERSION, Scene, check
 from .staging import pick

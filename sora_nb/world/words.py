@@ -39,7 +39,16 @@ PREDICATES: dict[str, tuple[tuple[str, str], ...]] = {  # finite form, participl
               ("moves back and forth", "moving back and forth")),
     "circles": (("moves in a circle", "moving in a circle"),
                 ("travels in a circle", "traveling in a circle"),
-                ("goes round in a circle", "going round in a circle"))}
+                ("goes round in a circle", "going round in a circle")),
+    "drops": (("drops to the ground", "dropping to the ground"),
+              ("falls to the ground", "falling to the ground"),
+              ("falls and bounces", "falling and bouncing")),
+    "flies left": (("flies to the left", "flying to the left"),
+                   ("jumps to the left", "jumping to the left"),
+                   ("flies left in an arc", "flying left in an arc")),
+    "flies right": (("flies to the right", "flying to the right"),
+                    ("jumps to the right", "jumping to the right"),
+                    ("flies right in an arc", "flying right in an arc"))}
 
 
 def predicates(motion: str, shape: str) -> list[tuple[str, str]]:
@@ -55,7 +64,8 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
                   cyan=("cyan", "turquoise", "aqua"), blue=("blue", "cobalt"),
                   purple=("purple", "violet")),
     "shape": dict(sphere=("ball", "sphere"), cube=("cube", "box", "block"),
-                  cylinder=("cylinder", "tube", "drum"), cone=("cone",)),
+                  cylinder=("cylinder", "tube", "drum"), cone=("cone",),
+                  wall=("wall", "screen", "panel")),
     "size": dict(small=("small", "little", "tiny"), large=("large", "big", "huge")),
     "count": dict(one=("one", "a single"), two=("two", "a pair of"), three=("three", "a trio of")),
     "relation": {"left of": ("to the left of", "on the left of", "left of"),
@@ -63,6 +73,19 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
                  "behind": ("behind", "farther back than"),
                  "in front of": ("in front of", "nearer to the camera than")},
     "pass": {"behind": ("behind",), "in front of": ("in front of",)},
+    "hide": {"comes out": ("comes out on the other side", "reappears on the other side",
+                           "is seen again on the other side"),
+             "stays hidden": ("stays hidden", "stays out of sight", "does not come out"),
+             "comes back": ("comes back", "returns", "turns back")},
+    "hit": dict(left=("from the left", "from its left side"),
+                right=("from the right", "from its right side")),
+    "after": {"stops": ("stops", "comes to rest"), "bounces back": ("bounces back", "rebounds"),
+              "follows": ("keeps going", "goes on")},
+    "place": dict(left=("at the left edge", "on the far left"),
+                  right=("at the right edge", "on the far right"),
+                  bottom=("at the bottom edge", "at the very bottom")),
+    "shot": dict(wide=("a wide shot", "a long shot"), close=("a close-up", "a close shot"),
+                 above=("a view from above", "an overhead shot")),
     "motion": {name: tuple(form for pair in pairs for form in pair)
                for name, pairs in PREDICATES.items()},
     "speed": dict(slow=("slowly", "gently", "at a slow pace"), fast=("quickly", "rapidly", "fast")),
@@ -78,7 +101,11 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
                "dolly in": ("dollies in", "moves forward", "pushes in"),
                "dolly out": ("dollies out", "moves backward", "pulls back"),
                "pan left": ("pans to the left", "turns to the left", "pans left"),
-               "pan right": ("pans to the right", "turns to the right", "pans right")},
+               "pan right": ("pans to the right", "turns to the right", "pans right"),
+               "look left and back": ("looks to the left and back", "looks left and returns",
+                                      "glances to the left and back"),
+               "look right and back": ("looks to the right and back", "looks right and returns",
+                                       "glances to the right and back")},
     "camera speed": dict(slow=("slowly", "gradually", "at a slow pace"),
                          fast=("quickly", "rapidly", "fast")),
     "loop": dict(loop=("in a loop", "again and again", "over and over"))}
@@ -116,8 +143,12 @@ class Voice:
     met: set[int] = field(default_factory=set)  # objects that have been introduced
 
     def fact(self, kind: str, subject: int | None = None) -> Fact | None:
-        "The fact of that kind about that object (or about the scene), if there is one."
+        "The first fact of that kind about that object (or about the scene), if there is one."
         return next((f for f in self.facts if f.kind == kind and f.subject == subject), None)
+
+    def all(self, kind: str) -> list[Fact]:
+        "All facts of a kind."
+        return [f for f in self.facts if f.kind == kind]
 
     def objects(self) -> list[int]:
         "Numbers of all objects."
