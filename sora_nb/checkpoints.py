@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CheckpointError', 'save_checkpoint', 'shipped_folders', 'checkpoint_folders', 'find_checkpoint', 'read_card',
-           'check_card', 'locate_checkpoint', 'load_checkpoint', 'load_weights', 'cache_dir']
+           'totals', 'check_card', 'locate_checkpoint', 'load_checkpoint', 'load_weights', 'cache_dir']
 
 # %% ../nbs/01b_checkpoints.ipynb #2e84d9b9
 import hashlib
@@ -75,7 +75,8 @@ def shipped_folders(kind: str) -> list[Path]:
     kind: "checkpoints" or "results", as the folders of data/ are called.
     """
     package = Path(str(files("sora_nb")))
-    return [package / f"_{kind}", package.parent / "data" / kind]
+    checkout = (package.parent / "settings.ini").is_file()  # or it is a folder of other packages
+    return [package / f"_{kind}"] + [package.parent / "data" / kind] * checkout
 
 
 def checkpoint_folders() -> list[Path]:
@@ -92,8 +93,9 @@ def find_checkpoint(name: str) -> Path:
         if (path := folder / f"{name}.safetensors").is_file():
             return path
     known = sorted({path.stem for folder in folders for path in folder.glob("*.safetensors")})
+    here = f"; the file here is ./{name}" if Path(f"{name}.safetensors").is_file() else ""
     raise CheckpointError(f"no checkpoint {name!r}; looked in {', '.join(map(str, folders))}; "
-                          f"there are: {', '.join(known) or 'none'}")
+                          f"there are: {', '.join(known) or 'none'}{here}")
 
 # %% ../nbs/01b_checkpoints.ipynb #24087f76
 def read_card(weights: Path) -> dict[str, Any]:
@@ -105,7 +107,21 @@ def read_card(weights: Path) -> dict[str, Any]:
         raise CheckpointError(f"{weights}: has no card {path.name} beside it") from None
     except ValueError as error:
         raise CheckpointError(f"{path}: is no JSON ({error})") from error
+    if not isinstance(card, dict):
+        raise CheckpointError(f"{path}: is no card, which holds names and values, but {card!r:.40}")
     return card
+
+
+def totals(card: Mapping[str, Any]) -> dict[str, float]:
+    """Steps, FLOPs, samples, tokens and seconds of a training and of those that it went on from.
+
+    The latter are the dictionaries in the card's `history`."""
+    history = card.get("history")
+    earlier = history if isinstance(history, list) else []
+    parts = [card, *(part for part in earlier if isinstance(part, Mapping))]
+    counts = {key: [part[key] for part in parts if isinstance(part.get(key), (int, float))]
+              for key in ("steps", "flops", "samples", "tokens", "wall_s")}
+    return {key: sum(numbers) for key, numbers in counts.items() if numbers}
 
 
 def check_card(weights: Path, card: Mapping[str, Any], expect: Mapping[str, Any]) -> None:
@@ -119,12 +135,16 @@ def check_card(weights: Path, card: Mapping[str, Any], expect: Mapping[str, Any]
 
 # %% ../nbs/01b_checkpoints.ipynb #e25c389e
 def locate_checkpoint(name_or_path: str | os.PathLike) -> Path:
-    """A path if it looks like one (an ending or a folder), else a name to find."""
+    """A path if it looks like one (an ending or a slash), else a name to find.
+
+    A bare name never means a file in the current folder."""
     path = _weights_path(name_or_path)
-    if str(name_or_path) == path.stem and not path.is_file():
+    if str(name_or_path) == path.stem:
         return find_checkpoint(path.stem)
     if not path.is_file():
-        raise CheckpointError(f"{path}: there is no such file")
+        folder = Path(name_or_path).expanduser()
+        raise CheckpointError(f"{folder}: is a folder; name a .safetensors file in it"
+                              if folder.is_dir() else f"{path}: there is no such file")
     return path
 
 # %% ../nbs/01b_checkpoints.ipynb #2bcf7d1f

@@ -11,7 +11,8 @@ import torch
 
 from sora_nb import checkpoints
 from sora_nb.checkpoints import (CheckpointError, cache_dir, find_checkpoint, load_checkpoint,
-                                 load_weights, save_checkpoint, shipped_folders)
+                                 load_weights, locate_checkpoint, save_checkpoint, shipped_folders,
+                                 totals)
 
 ROOT = Path(__file__).resolve().parents[1]
 CARD = dict(world_version=1, seed=0)
@@ -43,6 +44,50 @@ def test_names_and_paths(path, monkeypatch):
         load_checkpoint("tyo")
     with pytest.raises(CheckpointError, match="no such file"):
         load_checkpoint(path.parent / "tyo")
+    with pytest.raises(CheckpointError, match=f"{path.parent}: is a folder; name a .safetensors"):
+        load_checkpoint(path.parent)
+
+
+def check_bare_names(locate, here, monkeypatch):
+    """A bare name never means a file in the current folder; a slash or an ending does."""
+    elsewhere = here / "elsewhere"
+    save_checkpoint(elsewhere / "toy", tensors(), CARD)
+    (here / "toy.safetensors").touch()
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("SORA_NB_CHECKPOINTS", str(elsewhere))
+    assert locate("toy") == elsewhere / "toy.safetensors"
+    for name in ("./toy", "toy.safetensors", Path("toy.safetensors"), here / "toy"):
+        assert locate(name).resolve() == here / "toy.safetensors"
+    (here / "mine.safetensors").touch()
+    with pytest.raises(CheckpointError, match="no checkpoint 'mine'.*the file here is ./mine"):
+        locate("mine")
+
+
+def test_a_bare_name_is_no_file_here(tmp_path, monkeypatch):
+    def nearest(name):
+        """Prefers the current folder, as an earlier version did."""
+        path = Path(name).with_suffix(".safetensors")
+        return path if path.is_file() else locate_checkpoint(name)
+
+    for folder in ("a", "b"):
+        (tmp_path / folder / "elsewhere").mkdir(parents=True)
+    check_bare_names(locate_checkpoint, tmp_path / "a", monkeypatch)
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        check_bare_names(nearest, tmp_path / "b", monkeypatch)
+
+
+def check_totals(totals):
+    """What a checkpoint cost, with the trainings that it went on from; foreign cards too."""
+    card = dict(steps=3, flops=2.0, history=[dict(note="data"), dict(steps=4, flops=1.5)])
+    assert totals(card) == dict(steps=7, flops=3.5)
+    assert totals(dict(steps=3, history="none")) == dict(steps=3)
+    assert totals(dict(steps="many", history=[7])) == totals({}) == {}
+
+
+def test_totals():
+    check_totals(totals)
+    with pytest.raises(AssertionError):
+        check_totals(lambda card: {k: card[k] for k in ("steps", "flops") if k in card})
 
 
 def flip(path, place):
@@ -63,6 +108,7 @@ DAMAGE = {
     "no sha": lambda p: edit_card(p, sha256=None),
     "no card": lambda p: p.with_suffix(".json").unlink(),
     "no json": lambda p: p.with_suffix(".json").write_text("{"),
+    "no names": lambda p: p.with_suffix(".json").write_text("[1, 2]"),
     "other world": lambda p: edit_card(p, world_version=2),
 }
 
@@ -182,7 +228,8 @@ def test_the_wheel_carries_the_data(wheel_path, tmp_path):
     code = ("from sora_nb.checkpoints import *; from sora_nb.checkpoints import shipped_folders\n"
             "import sora_nb; print(sora_nb.__file__)\n"
             "for kind in ('checkpoints', 'results'):\n"
-            "    print(*sorted(p.name for p in shipped_folders(kind)[0].iterdir()))")
+            "    (folder,) = shipped_folders(kind)  # and not site-packages/data\n"
+            "    print(*sorted(p.name for p in folder.iterdir()))")
     env = dict(os.environ, PYTHONPATH=str(wheel_path))
     done = subprocess.run([sys.executable, "-c", code], env=env, cwd=tmp_path, text=True,
                           capture_output=True, check=True)

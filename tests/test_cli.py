@@ -86,7 +86,7 @@ def test_training_goes_on_from_the_weights_of_a_checkpoint(here, folder):
 
     def distance(*options):
         assert main([*train, "--restart", "--out", "new.safetensors", *options]) == 0
-        old, new = (load_checkpoint(path)[0] for path in (folder / "dit", "new"))
+        old, new = (load_checkpoint(path)[0] for path in (folder / "dit", "./new"))
         return max((new[k].float() - old[k].float()).abs().max() for k in old if k[:4] == "dit.")
 
     assert distance("--init", str(folder / "dit.safetensors")) < 1e-3 < distance("--seed", "1")
