@@ -192,7 +192,7 @@ def complain(arguments, capsys) -> str:
     (["train", "vae"], "a training needs a budget"),
     (["train", "gan"], "invalid choice: 'gan'"),
     (["train", "dit", "--steps", "1", "--data", "no"], "no holds no"),
-    (["encode"], "required: --clips"),
+    (["encode"], "one of the arguments folder --clips is required"),
     (["encode", "--clips", "0"], "'0' is no whole number of at least 1"),
     (["encode", "--clips", "5", "--split", "test"], "invalid choice: 'test'"),
     (["evaluate", "speed"], "invalid choice: 'speed'"),
