@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from sora_nb.world import hiding, physics, shots
-from sora_nb.world.facts import Fact, facts_of
+from sora_nb.world.facts import Fact
+from sora_nb.world.record import facts_of
 from sora_nb.world.mixture import draw
 from sora_nb.world.optics import LOOK_SECONDS, Camera
 from sora_nb.world.render import render

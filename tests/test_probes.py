@@ -21,7 +21,8 @@ from sora_nb.probes.diversity import (
     sibling_prompts,
     variety,
 )
-from sora_nb.probes.parsers import Reading, judge, measure, name_motion, read
+from sora_nb.probes.motions import measure, name_motion
+from sora_nb.probes.parsers import Reading, judge, read
 from sora_nb.probes.pixels import Footage, find_tracks, free_ground, neighbours, unproject
 from sora_nb.probes.results import (
     bootstrap,
@@ -522,7 +523,7 @@ def test_record(columns):
 
 
 def test_broken_scenes_break_every_fact():
-    from sora_nb.world.facts import facts_of
+    from sora_nb.world.record import facts_of
 
     for case in cases.cases(N, "iid", 0):
         other = set(facts_of(cases.broken(case.scene))) | set(

@@ -11,7 +11,7 @@ import numpy as np
 
 from .pixels import Footage, pixel_grid, pose, sample, unproject
 from ..world.backdrop import LIGHT, SQUARE, TONE, checkered, haze, sky
-from ..world.optics import CAMERA_MOTIONS, Camera, project
+from ..world.optics import CAMERA_MOTIONS, LOOKS, Camera, project
 
 # %% auto #0
 __all__ = ['PHASES', 'CHECKERED', 'PATHS', 'Palette', 'palette', 'light_and_tone', 'checker_score', 'likeness', 'camera_scores']
@@ -87,8 +87,8 @@ def likeness(a: np.ndarray, b: np.ndarray, rolls: int = 4) -> float:
     return 1 - float(np.abs(b - a - shift).mean() / (np.mean(unlike) + 1e-3))
 
 # %% ../../nbs/09c_backdrop.ipynb #78bc5115
-PATHS = (Camera(), *(Camera(motion, speed) for motion in CAMERA_MOTIONS if motion != "static"
-                     for speed in ("slow", "fast")))
+PATHS = (Camera(), *(Camera(motion, speed) for motion in (*CAMERA_MOTIONS, *LOOKS)
+                     if motion != "static" for speed in ("slow", "fast")))
 
 
 def camera_scores(footage: Footage, free: np.ndarray, paths=PATHS, looks: int = 4,

@@ -14,7 +14,8 @@ from typing import TypeVar
 import numpy as np
 
 from ..video import Video
-from ..world.facts import Fact, facts_of
+from ..world.facts import Fact
+from ..world.record import facts_of
 from ..world.render import render
 from ..world.sampler import World
 from ..world.scenes import HUES, LIGHTS, PATTERNS, SHAPES, SIZES, TONES, Motion, Scene

@@ -19,7 +19,8 @@ from .pixels import Footage, find_tracks
 from .results import make_result, mean_interval
 from .shapes import spoil
 from ..video import Video
-from ..world.facts import Fact, facts_of, inverse
+from ..world.facts import Fact, inverse
+from ..world.record import facts_of
 from ..world.render import render
 from ..world.sampler import World
 from ..world.optics import project

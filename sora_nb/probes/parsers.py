@@ -13,149 +13,19 @@ import numpy as np
 
 from .backdrop import (CHECKERED, PATHS, camera_scores, checker_score,
                                      light_and_tone)
-from .pixels import (Footage, Track, box_of, find_tracks, free_ground, neighbours,
-                                   unproject)
+from .motions import HALFWAY, ground_track, measure, name_motion, only_hidden
+from .pixels import Footage, Track, find_tracks, free_ground
 from .shapes import best_frames, read_shapes, shape_net
 from ..video import Video
 from ..world.facts import COUNT_NAMES, Fact
-from ..world.optics import Camera, focal
-from ..world.scenes import SIZES
+from ..world.optics import Camera
 from ..world.staging import DEPTH_GAP, SIDE_GAP
 
 if TYPE_CHECKING:
     from torch import nn
 
 # %% auto #0
-__all__ = ['STANCE', 'PITCH', 'HALFWAY', 'HEIGHTS', 'MIDDLE', 'STILL', 'WIGGLE', 'SWING', 'FAST', 'measure', 'anchor',
-           'seen_well', 'ground_track', 'line', 'name_motion', 'only_hidden', 'Thing', 'Reading', 'read_thing',
-           'repeats', 'read', 'relations', 'passes', 'holds', 'judge']
-
-# %% ../../nbs/09e_parsers.ipynb #8e097410
-# by shape, in half extents: how far the centre lies behind the lowest visible point, the root of
-# the silhouette's area, its height and width (the widest); measured on 500 renders
-STANCE = dict(sphere=(0.29, 1.82, 2.1, 2.15), cube=(1.31, 2.56, 2.95, 3.15),
-              cylinder=(1.03, 2.25, 2.7, 2.3), cone=(1.04, 1.64, 2.3, 2.05))
-PITCH = np.arctan2(Camera().height - Camera().target[2], Camera().radius)
-HALFWAY = float(np.sqrt(SIZES["small"] * SIZES["large"]))
-
-
-def measure(footage: Footage, track: Track, shape: str, path: Camera,
-            t: int) -> tuple[float, float]:
-    "Half extent and depth of the centre (world units) of an object that stands on the ground."
-    foot = np.array([[[track.box[t, 1], track.box[t, 2:].mean()]]], float)
-    _, depth = unproject(foot, path, footage.times[t:t + 1], footage)
-    behind, *spans = STANCE[shape]
-    lean = behind * np.cos(PITCH) - np.sin(PITCH)     # depth of the centre beyond the foot, in half
-    seen = np.array([np.sqrt(track.area[t]), *track.extent[t]]) / spans
-    q = (seen[0] if track.apart[t] else seen.max()) / focal(footage.scale)
-    reach = min(float(depth[0, 0]), 80.0)
-    half = q * reach / max(1 - q * lean, 0.2)         # half = q * (reach + half * lean)
-    return half, reach + half * lean
-
-# %% ../../nbs/09e_parsers.ipynb #7282c06f
-HEIGHTS = np.linspace(0.2, 0.8, 13)     # at which the centre of an object may be
-MIDDLE = 0.45
-
-
-def anchor(track: Track) -> tuple[np.ndarray, np.ndarray]:
-    "Frames [n] and pixels [n, 2] of a corner of the box that nothing hides, moved to the middle."
-    contact = track.mask & (neighbours(track.cover) > 0)
-    reach, box = box_of(contact), track.box
-    free = np.abs(reach - box) >= 2                   # the contact stays off that edge
-    free |= ~contact.any((1, 2))[:, None]
-    free &= (track.whole & (track.area > 0))[:, None]
-    row, col = free[:, :2].sum(0).argmax(), 2 + free[:, 2:].sum(0).argmax()
-    frames = np.nonzero(free[:, row] & free[:, col])[0]
-    inward = np.median(track.extent[track.area > 0], 0) / 2 * (1 - 2 * np.array([row, col - 2]))
-    return frames, box[frames][:, [row, col]] + inward
-
-
-def seen_well(track: Track, still_camera: bool) -> tuple[np.ndarray, np.ndarray, float]:
-    """Frames [n] and pixels [n, 2] that move with an object, and how grainy they are (pixels).
-
-    Its centroid when it is whole and alone, or as large as then; else a corner of its box."""
-    present = track.area > 0.25 * np.median(track.area[track.area > 0])
-    alone = present & track.whole & track.apart
-    if alone.any():
-        alone |= present & track.whole & (track.area >= 0.9 * np.median(track.area[alone]))
-    frames = [np.nonzero(good)[0] for good in (alone, present & track.whole, present)]
-    choices = [(f, track.center[f], 0.15) for f in frames]
-    if still_camera:
-        choices.insert(1, (*anchor(track), 0.45))
-    return next((c for c in choices if len(c[0]) >= 3), choices[-1])
-
-
-def ground_track(footage: Footage, track: Track,
-                 path: Camera) -> tuple[np.ndarray, np.ndarray, float]:
-    """Times [n] and places [n, 2] on the ground (right, forward) of an object; grain (base pixels).
-
-    A moving camera tells the height of the centre: the one at which it moves least."""
-    frames, pixels, grain = seen_well(track, path.motion == "static")
-    rc, times = pixels[:, None], footage.times[frames]
-    def at(z): return unproject(rc, path, times, footage, z)[0][:, 0]
-    def spread(z): return np.abs(at(z) - np.median(at(z), 0)).sum(1).mean()
-    z = MIDDLE if path.motion == "static" else min(HEIGHTS, key=spread)
-    return times, at(z), grain / np.sqrt(footage.zoom)
-
-# %% ../../nbs/09e_parsers.ipynb #776d5bcc
-def line(times: np.ndarray, points: np.ndarray, rounds: int = 5) -> tuple[np.ndarray, np.ndarray]:
-    "Velocity [2] and residuals [n, 2] of the line through most of the points (least distances)."
-    a = np.stack([np.ones_like(times), times - times.mean()], 1)
-    weight = np.ones(len(times))
-    for _ in range(rounds):
-        fit = np.linalg.lstsq(a * weight[:, None], points * weight[:, None], rcond=None)[0]
-        rest = points - a @ fit
-        weight = 1 / np.sqrt(np.maximum(np.hypot(*rest.T), 0.03))
-    return fit[1], rest
-
-# %% ../../nbs/09e_parsers.ipynb #e0bd48ef
-STILL = 0.21                            # world units / s; the slowest mover has 0.25
-WIGGLE = 0.10                           # world units; the narrowest swing has 0.17
-SWING = 4.5                             # a swing travels less than this many of its own wiggles
-FAST = 0.62                             # between the slow (0.45) and the fast (0.85)
-
-
-def name_motion(times: np.ndarray, points: np.ndarray,
-                grain: float = 0.15) -> tuple[str | None, str | None]:
-    """Motion and speed of a track on the ground, whose pixels are uncertain by `grain`.
-
-    A bounce looks like a swing along the line of sight."""
-    if len(times) < 2:
-        return None, None
-    velocity, rest = line(times, points)
-    sight = points.mean(0) + [0, Camera().radius]
-    far = np.linalg.norm(sight)
-    sight = sight / far
-    across, along = rest @ [sight[1], -sight[0]], rest @ sight
-    spread = np.median(np.abs(np.stack([*rest.T, across, along])), 1) * 1.5
-    # world units that one pixel of the base tier means at this distance, sideways and in depth
-    fine = np.array([far, far**2 / (Camera().height - MIDDLE)]) / focal()
-    travel = np.linalg.norm(velocity) * (times[-1] - times[0])
-    if (spread[:2] - grain * fine).max() > WIGGLE and travel < SWING * spread.max():
-        return _name_swing(*spread), None
-    return _name_slide(velocity)
-
-
-def _name_swing(x, y, across, along):
-    if across < 0.35 * along:
-        return "bounces"
-    return "sways" if y < 0.5 * x else "circles"
-
-
-def _name_slide(velocity):
-    speed = float(np.hypot(*velocity))
-    if speed < STILL:
-        return "still", None
-    sideways = abs(velocity[0]) >= abs(velocity[1])
-    ways = ("slides left", "slides right") if sideways else ("slides closer", "slides away")
-    return ways[int(velocity[0 if sideways else 1] > 0)], "fast" if speed > FAST else "slow"
-
-# %% ../../nbs/09e_parsers.ipynb #25dc3c20
-def only_hidden(track: Track, share: float = 0.15) -> bool:
-    "Before a still camera: is all that ever disappears of an object covered by other objects?"
-    ever = track.mask.any(0)
-    gone = ever & ~track.mask & (neighbours(track.cover) == 0)
-    return bool(gone.sum((1, 2)).max() <= share * ever.sum())
+__all__ = ['Thing', 'Reading', 'read_thing', 'repeats', 'read', 'relations', 'passes', 'holds', 'judge']
 
 # %% ../../nbs/09e_parsers.ipynb #d14ef105
 @dataclass(frozen=True, eq=False)

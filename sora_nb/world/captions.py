@@ -7,7 +7,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 import numpy as np
-from .facts import Fact, facts_of, inverse
+from .facts import Fact, inverse
+from .record import facts_of
+from .game_words import write_game
+from .interaction_words import (interaction_clauses, interaction_medium,
+                                             interaction_short, stories)
 from .mixture import MIXTURE, draw
 from .scenes import Scene
 from .staging import pick
@@ -24,14 +28,16 @@ STYLES = ("short", "medium", "descriptive")
 # %% ../../nbs/02d_captions.ipynb #7a5be253
 def short(voice: Voice) -> Caption:
     "One or two facts, subject first: `a red ball`, `two objects`, `a cube at night`."
+    if stories(voice):
+        return interaction_short(voice)
     numbers = voice.objects()
     k = numbers[0] if voice.chance(0.7) else pick(voice.rng, numbers)
     twins = [j for j in numbers if voice.fact("shape", j).value == voice.fact("shape", k).value]
     options = [_named, _named, _counted] + [_alone] * (2 * (len(twins) == 1))
     options += [_filmed] * (voice.fact("camera speed") is not None)
     shapes = [f.value for f in voice.all("shape")]
-    stories = voice.all("hide") + voice.all("hit") if len(set(shapes)) == len(shapes) else ()
-    options += [_told] * 3 * bool(stories)
+    tales = voice.all("hide") + voice.all("hit") if len(set(shapes)) == len(shapes) else ()
+    options += [_told] * 3 * bool(tales)
     return voice.caption(pick(voice.rng, options)(voice, k))
 
 
@@ -78,6 +84,11 @@ def medium(voice: Voice, least: int = 4, tries: int = 100) -> Caption:
     "One sentence with at least `least` facts."
     for _ in range(tries):
         fresh = Voice(voice.facts, voice.rng, voice.variety)
+        if stories(voice):
+            told = interaction_medium(fresh)
+            if len(told.facts) >= least:
+                return told
+            continue
         text = _roll_call(fresh) if fresh.chance(0.2) else _sentence(fresh)
         if len(fresh.stated) >= least:
             return fresh.caption(text)
@@ -191,7 +202,8 @@ def relation_clauses(voice: Voice) -> list[Clause]:
 def story_clauses(voice: Voice) -> list[Clause]:
     "`the red ball goes behind the blue wall and returns`, `the red ball stops`; the shots."
     tales = [partial(_tell_story, fact=f) for f in voice.all("hide") + voice.all("hit")]
-    tales += [partial(_tell_after, fact=f) for f in voice.all("after")]
+    tales += [partial(_tell_after, fact=f) for f in voice.all("after")
+              if voice.fact("hit", f.subject)]
     return tales + [_tell_film] * bool(voice.all("shot"))
 
 
@@ -221,7 +233,7 @@ def _tell_relation(voice, fact):
 # %% ../../nbs/02d_captions.ipynb #f39e5f51
 def scene_clauses(voice: Voice) -> list[Clause]:
     "Count, light, ground, and the camera and loop when there are any."
-    always = [_tell_count, _tell_light, _tell_ground]
+    always = [_tell_count] * (voice.fact("count") is not None) + [_tell_light, _tell_ground]
     return (always + [Voice.camera] * (voice.fact("camera") is not None)
             + [_tell_loop] * (voice.fact("loop") is not None))
 
@@ -249,8 +261,8 @@ def _tell_loop(voice):
     return f"it all repeats {voice.say(voice.fact('loop'))}"
 
 
-CLAUSES: tuple[Callable[[Voice], list[Clause]], ...] = (object_clauses, relation_clauses,
-                                                        story_clauses, scene_clauses)
+CLAUSES: tuple[Callable[[Voice], list[Clause]], ...] = (
+    object_clauses, relation_clauses, story_clauses, interaction_clauses, scene_clauses)
 
 # %% ../../nbs/02d_captions.ipynb #99c6b184
 WRITERS: dict[str, Callable[[Voice], Caption]] = dict(short=short, medium=medium,
@@ -261,6 +273,8 @@ def write(facts: tuple[Fact, ...], style: str, rng: np.random.Generator) -> Capt
     "A caption of a fact record; `style` is short, medium or descriptive."
     if style not in WRITERS:
         raise ValueError(f"caption style {style!r} is not known; choose one of {list(WRITERS)}")
+    if any(f.kind == "domain" for f in facts):
+        return write_game(facts, style, rng)
     if not any(f.kind == "shape" for f in facts):
         raise ValueError("the grammar cannot describe a scene without objects; add one to it")
     return WRITERS[style](Voice(facts, rng, 1.0 if style == "descriptive" else 0.3))

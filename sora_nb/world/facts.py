@@ -4,7 +4,6 @@
 
 # %% ../../nbs/02cb_facts.ipynb #655849a4
 from __future__ import annotations
-from collections.abc import Callable
 from typing import NamedTuple
 import numpy as np
 from .hiding import is_hidden
@@ -13,9 +12,9 @@ from .shots import name_shot
 from .staging import (DEPTH_GAP, FOCAL, FPS, SIDE_GAP, Body, opening_view)
 
 # %% auto #0
-__all__ = ['INVERSE', 'MOTION_AXES', 'NAMES', 'COUNT_NAMES', 'FACT_SOURCES', 'Fact', 'inverse', 'size_of', 'speed_of',
-           'motion_of', 'object_facts', 'over_time', 'relation', 'passing', 'relation_facts', 'hiding_facts',
-           'hit_facts', 'framing_facts', 'scene_facts', 'facts_of']
+__all__ = ['INVERSE', 'MOTION_AXES', 'NAMES', 'COUNT_NAMES', 'Fact', 'inverse', 'size_of', 'speed_of', 'motion_of',
+           'object_facts', 'over_time', 'relation', 'passing', 'relation_facts', 'hiding_facts', 'hit_facts',
+           'framing_facts', 'scene_facts']
 
 # %% ../../nbs/02cb_facts.ipynb #feb4ae7f
 class Fact(NamedTuple):
@@ -72,7 +71,8 @@ def object_facts(scene: Scene) -> list[Fact]:
     "Size, colour and shape of each object; motion and speed when there is time to see them."
     out = []
     for k, obj in enumerate(scene.objects):
-        motion, speed = motion_of(scene, k) if scene.frames > 1 else (None, None)
+        acts = scene.frames > 1 and obj.shape not in ("canvas", "brush")
+        motion, speed = motion_of(scene, k) if acts else (None, None)
         size = size_of(obj.half[0]) if obj.shape in SHAPES else None
         claims = dict(size=size, color=obj.color, shape=obj.shape, motion=motion,
                       speed=speed)
@@ -170,20 +170,13 @@ COUNT_NAMES = ("none", "one", "two", "three", "four", "five", "six", "seven")
 
 
 def scene_facts(scene: Scene) -> list[Fact]:
-    "Count, light, ground, camera, loop."
-    out = [Fact("count", COUNT_NAMES[len(scene.objects)]), Fact("light", scene.light),
-           Fact("pattern", scene.ground.pattern), Fact("tone", scene.ground.tone)]
+    "Count (but not of painters' tools), light, ground, camera, loop."
+    out = [Fact("light", scene.light), Fact("pattern", scene.ground.pattern),
+           Fact("tone", scene.ground.tone)]
+    if all(o.shape not in ("canvas", "brush") for o in scene.objects):
+        out.insert(0, Fact("count", COUNT_NAMES[len(scene.objects)]))
     if scene.frames > 1 and not scene.shots:
         out.append(Fact("camera", scene.camera.motion))
     if scene.frames > 1 and scene.camera.motion != "static":
         out.append(Fact("camera speed", scene.camera.speed))
     return out + [Fact("loop", "loop")] * (scene.period > 0)
-
-# %% ../../nbs/02cb_facts.ipynb #a302c4e6
-FACT_SOURCES: tuple[Callable[[Scene], list[Fact]], ...] = (
-    object_facts, relation_facts, hiding_facts, hit_facts, framing_facts, scene_facts)
-
-
-def facts_of(scene: Scene) -> tuple[Fact, ...]:
-    "Everything that can be said about a scene."
-    return tuple(fact for source in FACT_SOURCES for fact in source(scene))

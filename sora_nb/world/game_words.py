@@ -8,57 +8,20 @@ from collections.abc import Callable, Sequence
 from functools import partial
 import numpy as np
 from .facts import COUNT_NAMES, Fact
-from .levels import COINS, COLORS
 from .staging import pick
-from .words import WORDS, Caption, Voice, with_article
+from .words import (COLLECTS, GAME_WORDS, WORDS, Caption, Voice,
+                                 with_article)
 
 # %% auto #0
-__all__ = ['COLLECTS', 'ALL', 'GAME_WORDS', 'TIMES', 'STEPS', 'Clause', 'GAME_WRITERS', 'tell', 'figure', 'collects', 'runs',
-           'moves', 'game_short', 'floor_words', 'game_medium', 'game_clauses', 'game_descriptive', 'write_game']
-
-# %% ../../nbs/02ccb_game_words.ipynb #04573567
-COLLECTS = ("collects", "takes", "gathers", "gets")
-ALL = dict(two="both")
-
-
-def _figures(*nouns: str) -> dict[str, tuple[str, ...]]:
-    "Colour -> `blue player`, `cobalt player`, `blue hero` ..., of all nouns."
-    return {color: tuple(f"{word} {noun}" for noun in nouns for word in WORDS["color"][color])
-            for color in COLORS}
-
-
-def _collected(count: str) -> tuple[str, ...]:
-    "`collects three`, `takes three` ..., and `collects all three` for when that is all of them."
-    numbers = ["none of" if count == "none" else count]
-    if count in _COINS:
-        numbers.append(ALL.get(count, f"all {count}"))
-    return tuple(f"{verb} {number}" for number in numbers for verb in COLLECTS)
-
-
-_COINS = tuple(COUNT_NAMES[n] for n in COINS)
-GAME_WORDS: dict[str, dict[str, tuple[str, ...]]] = {
-    "domain": dict(game=("a mini game", "a maze game", "a small arcade game", "a video game")),
-    "player": _figures("player", "hero"),
-    "enemy": {**_figures("enemy", "foe"), "none": ("no enemy", "no foe")},
-    "coins": {n: (f"{n} coins", f"{n} golden coins") for n in _COINS},
-    "collected": {n: _collected(n) for n in COUNT_NAMES[:max(COINS) + 1]},
-    "fate": dict(caught=("is caught", "gets caught", "is captured"),
-                 safe=("is not caught", "is never caught", "gets away")),
-    "move": dict(left=("left", "to the left"), right=("right", "to the right"),
-                 up=("up", "upward"), down=("down", "downward"),
-                 stay=("stays", "waits", "pauses"))}
-
-
-def tell(voice: Voice, fact: Fact, options: Sequence[str] = ()) -> str:
-    "Words for a fact of a game (of `options`, if some are given), which is stated from now on."
-    return voice.say(fact, options or {**WORDS, **GAME_WORDS}[fact.kind][fact.value])
+__all__ = ['TIMES', 'STEPS', 'Clause', 'GAME_WRITERS', 'figure', 'collects', 'runs', 'moves', 'game_short', 'floor_words',
+           'game_medium', 'game_clauses', 'game_descriptive', 'write_game']
 
 # %% ../../nbs/02ccb_game_words.ipynb #b0dc4d7b
 def figure(voice: Voice, kind: str) -> str:
     "`a blue player` at the first mention, which states its colour; `the player` later."
     fact = voice.fact(kind)
     met = fact in voice.stated
-    phrase = tell(voice, fact)
+    phrase = voice.say(fact)
     return f"the {phrase.split()[-1]}" if met else with_article(phrase)
 
 
@@ -67,8 +30,8 @@ def collects(voice: Voice) -> str:
     got, coins = voice.fact("collected"), voice.fact("coins")
     options, n = GAME_WORDS["collected"][got.value], len(COLLECTS)
     everything = got.value == coins.value
-    text = tell(voice, got, options[n:] if everything else options[:n])
-    number = tell(voice, coins)
+    text = voice.say(got, options[n:] if everything else options[:n])
+    number = voice.say(coins)
     if text.endswith("both"):
         return f"{text} of the {number}"
     if everything:
@@ -97,7 +60,7 @@ def moves(voice: Voice) -> str:
     "`moves right twice, then up, then stays`: all moves."
     verb, parts, walking = voice.choose(("moves", "goes", "walks")), [], False
     for run in runs(voice.all("move")):
-        word, count = tell(voice, run[0]), len(run)
+        word, count = voice.say(run[0]), len(run)
         for fact in run:
             voice.stated[fact] = word
         if run[0].value == "stay":
@@ -113,12 +76,12 @@ def game_short(voice: Voice) -> Caption:
     "One or two facts: `a mini game`, `a mini game at night`, `a blue player in a mini game`."
     option, domain = pick(voice.rng, ("", "light", "player", "coins")), voice.fact("domain")
     if option == "player":
-        return voice.caption(f"{figure(voice, 'player')} in {tell(voice, domain)}")
-    text = tell(voice, domain)
+        return voice.caption(f"{figure(voice, 'player')} in {voice.say(domain)}")
+    text = voice.say(domain)
     if option == "light":
-        text += " " + tell(voice, voice.fact("light"))
+        text += " " + voice.say(voice.fact("light"))
     if option == "coins":
-        text += " with " + tell(voice, voice.fact("coins"))
+        text += " with " + voice.say(voice.fact("coins"))
     return voice.caption(text)
 
 
@@ -127,23 +90,23 @@ def _deeds(voice):
     who = figure(voice, "player")
     if voice.fact("collected"):
         return f" {pick(voice.rng, ('in which', 'where'))} {who} {collects(voice)}"
-    return f" with {who} and {tell(voice, voice.fact('coins'))}"
+    return f" with {who} and {voice.say(voice.fact('coins'))}"
 
 
 def _danger(voice):
     "` while a red enemy patrols`, ` and is caught by a red enemy`, or nothing."
     fate = voice.fact("fate")
     if voice.fact("enemy").value == "none":
-        return f", and there is {tell(voice, voice.fact('enemy'))}" if voice.chance(0.2) else ""
+        return f", and there is {voice.say(voice.fact('enemy'))}" if voice.chance(0.2) else ""
     if fate and fate.value == "caught" and voice.chance(0.8):
-        return f" and {tell(voice, fate)} by {figure(voice, 'enemy')}"
+        return f" and {voice.say(fate)} by {figure(voice, 'enemy')}"
     verb = pick(voice.rng, ("patrols", "keeps watch")) if fate else "is near"
     return f" while {figure(voice, 'enemy')} {verb}"
 
 
 def floor_words(voice: Voice) -> str:
     "`on gray tiles`, `on a gray floor`."
-    tone = tell(voice, voice.fact("tone"))
+    tone = voice.say(voice.fact("tone"))
     return pick(voice.rng, (f"on {tone} tiles", f"on {with_article(f'{tone} floor')}"))
 
 
@@ -151,7 +114,7 @@ def game_medium(voice: Voice, least: int = 4) -> Caption:
     "One sentence with at least `least` facts."
     while True:
         fresh = Voice(voice.facts, voice.rng, voice.variety)
-        text = tell(fresh, fresh.fact("domain")) + _deeds(fresh)
+        text = fresh.say(fresh.fact("domain")) + _deeds(fresh)
         text += _danger(fresh) if fresh.chance(0.8) else ""
         places = [floor_words] * fresh.chance(0.5) + [_light] * fresh.chance(0.6)
         text += ", " * bool(places) + " ".join(place(fresh) for place in places)
@@ -160,14 +123,14 @@ def game_medium(voice: Voice, least: int = 4) -> Caption:
 
 
 def _light(voice):
-    return tell(voice, voice.fact("light"))
+    return voice.say(voice.fact("light"))
 
 # %% ../../nbs/02ccb_game_words.ipynb #d404643a
 Clause = Callable[[Voice], str]
 
 
 def _tell_domain(voice):
-    domain = tell(voice, voice.fact("domain"))
+    domain = voice.say(voice.fact("domain"))
     return pick(voice.rng, ("this is {} seen from above", "the scene shows {}",
                             "we see {} from above")).format(domain)
 
@@ -179,20 +142,20 @@ def _tell_player(voice):
 def _tell_coins(voice):
     if not voice.fact("collected"):
         there = pick(voice.rng, ("there are {}", "{} lie around")).format
-        return there(tell(voice, voice.fact("coins")))
+        return there(voice.say(voice.fact("coins")))
     return f"{figure(voice, 'player')} {collects(voice)}"
 
 
 def _tell_enemy(voice):
     if voice.fact("enemy").value == "none":
-        return "there is " + tell(voice, voice.fact("enemy"))
+        return "there is " + voice.say(voice.fact("enemy"))
     return f"{figure(voice, 'enemy')} " + pick(voice.rng, ("is on patrol", "keeps watch"))
 
 
 def _tell_fate(voice):
     fate = voice.fact("fate")
     by = f" by {figure(voice, 'enemy')}" if fate.value == "caught" else ""
-    return f"{figure(voice, 'player')} {tell(voice, fate)}{by}"
+    return f"{figure(voice, 'player')} {voice.say(fate)}{by}"
 
 
 def _tell_place(voice, words):

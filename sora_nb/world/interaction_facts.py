@@ -31,13 +31,15 @@ def form_of(corners: np.ndarray) -> str:
 
 
 def way_of(corners: np.ndarray, form: str) -> str:
-    "In which direction a path [m, 2] (x to the right, z up) is drawn."
+    "In which direction a path [m, 2] (x to the right, z up) is drawn: where it never turns back."
     if form == "circle":
         x, z = (corners - corners.mean(0)).T
         turn = (x[:-1] * np.diff(z) - z[:-1] * np.diff(x)).sum()
         return "counterclockwise" if turn > 0 else "clockwise"
-    x, z = corners[-1] - corners[0]
-    if abs(x) >= abs(z):
+    steps = np.diff(corners, axis=0)
+    x, z = steps.sum(0)
+    sideways, upright = steps.sum(0) ** 2 / np.maximum(np.abs(steps).sum(0), 1e-6)
+    if sideways >= upright:
         return "left to right" if x > 0 else "right to left"
     return "upward" if z > 0 else "downward"
 

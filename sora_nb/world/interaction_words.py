@@ -8,50 +8,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from .facts import Fact
 from .staging import pick
-from .words import WORDS, Caption, Voice, with_article
+from .words import Caption, Voice, with_article
 
 # %% auto #0
-__all__ = ['STORY_WORDS', 'say', 'name', 'stories', 'kinds_of', 'tell_stroke', 'tell_bite', 'tell_after', 'interaction_short',
-           'interaction_medium', 'interaction_clauses']
+__all__ = ['stories', 'kinds_of', 'tell_stroke', 'tell_bite', 'tell_after', 'interaction_short', 'interaction_medium',
+           'interaction_clauses']
 
 # %% ../../nbs/02ccba_interaction_words.ipynb #9361f25e
-STORY_WORDS: dict[str, dict[str, tuple[str, ...]]] = {
-    "shape": dict(canvas=("canvas", "board"), brush=("brush", "paintbrush"),
-                  eater=("eater", "monster", "creature")),
-    "color": dict(white=("white",)),
-    "stroke": dict(line=("line", "stripe"), zigzag=("zigzag", "jagged stroke"),
-                   circle=("circle", "ring")),
-    "way": {"left to right": ("from left to right", "toward the right"),
-            "right to left": ("from right to left", "toward the left"),
-            "upward": ("upward", "from bottom to top"),
-            "downward": ("downward", "from top to bottom"),
-            "clockwise": ("clockwise",),
-            "counterclockwise": ("counterclockwise", "anticlockwise")},
-    "bites": dict(once=("takes a bite out of", "bites a piece out of"),
-                  twice=("takes two bites out of", "bites twice into")),
-    "side": dict(left=("from the left", "coming from the left"),
-                 right=("from the right", "coming from the right")),
-    "after": {"leaves": ("leaves", "moves out of the way", "is taken away"),
-              "backs away": ("backs away", "moves away again"),
-              "stays close": ("stays close", "stays near it")}}
-
-
-def say(voice: Voice, fact: Fact) -> str:
-    "Words for a fact of any kind, which is stated from now on."
-    words = {**WORDS.get(fact.kind, {}), **STORY_WORDS.get(fact.kind, {})}
-    return voice.say(fact, words[fact.value])
-
-
-def name(voice: Voice, k: int, kinds: Sequence[str] = ("size", "color", "shape")) -> str:
-    "`a small yellow eater` at the first mention (stating these kinds), `the yellow eater` later."
-    if k in voice.met:
-        kinds = ("color", "shape")
-    told = " ".join(say(voice, f) for f in (voice.fact(kind, k) for kind in kinds) if f)
-    first = k not in voice.met
-    voice.met.add(k)
-    return with_article(told) if first else f"the {told}"
-
-# %% ../../nbs/02ccba_interaction_words.ipynb #799f4440
 def stories(voice: Voice) -> list[Fact]:
     "The facts around which a story is told: one a stroke, one an eater."
     return [f for f in voice.facts if f.kind in ("stroke", "bites")]
@@ -64,37 +27,39 @@ def kinds_of(voice: Voice) -> tuple[str, ...]:
 def tell_stroke(voice: Voice, fact: Fact, full: bool, way: bool, on: bool) -> str:
     "`a brush paints a red zigzag from left to right on a white canvas`; `full`: with the hue."
     color = voice.fact("color", fact.subject)
-    form, verb = say(voice, fact), pick(voice.rng, ("paints", "draws"))
+    form, verb = voice.say(fact), pick(voice.rng, ("paints", "draws"))
     if fact.subject in voice.met or full and voice.chance(0.35):
-        text = f"{name(voice, fact.subject, ('color', 'shape'))} {verb} {with_article(form)}"
+        text = f"{voice.name(fact.subject, ('color', 'shape'))} {verb} {with_article(form)}"
     else:
-        hue = say(voice, color) + " " if full else ""
-        text = f"{name(voice, fact.subject, ('shape',))} {verb} {with_article(hue + form)}"
+        hue = voice.say(color) + " " if full else ""
+        text = f"{voice.name(fact.subject, ('shape',))} {verb} {with_article(hue + form)}"
     if way:
-        told = say(voice, next(f for f in voice.facts if f[:1] + f[2:] == ("way", *fact[2:])))
+        told = voice.say(next(f for f in voice.facts if f[:1] + f[2:] == ("way", *fact[2:])))
         text += " " + told
-    return text + (f" on {name(voice, fact.other)}" if on else "")
+    return text + (f" on {voice.name(fact.other)}" if on else "")
 
 
 def tell_bite(voice: Voice, fact: Fact, kinds: Sequence[str], side: bool) -> str:
     "`a small yellow eater takes a bite out of the large red ball from the left`"
-    text = f"{name(voice, fact.subject, kinds)} {say(voice, fact)} {name(voice, fact.other, kinds)}"
-    return text + (" " + say(voice, voice.fact("side", fact.subject)) if side else "")
+    text = f"{voice.name(fact.subject, kinds)} {voice.say(fact)} {voice.name(fact.other, kinds)}"
+    return text + (" " + voice.say(voice.fact("side", fact.subject)) if side else "")
 
 
 def tell_after(voice: Voice, fact: Fact) -> str:
     "`then the brush leaves`"
     start = pick(voice.rng, ("in the end", "at last", "afterwards"))
-    return f"{start} {name(voice, fact.subject, ('color', 'shape'))} {say(voice, fact)}"
+    return f"{start} {voice.name(fact.subject)} {voice.say(fact)}"
 
-# %% ../../nbs/02ccba_interaction_words.ipynb #7e7d404d
+# %% ../../nbs/02ccba_interaction_words.ipynb #799f4440
 def interaction_short(voice: Voice) -> Caption:
     "`a brush paints a line`, `an eater takes a bite out of a ball`, `a canvas at night`."
     fact = stories(voice)[0]
     if fact.kind == "stroke":
         text = tell_stroke(voice, fact, voice.chance(0.5), False, False)
     else:
-        text = tell_bite(voice, fact, pick(voice.rng, (("shape",), ("color", "shape"))), False)
+        shapes = [f.value for f in voice.all("shape")]
+        plain = len(set(shapes)) == len(shapes) and voice.chance()
+        text = tell_bite(voice, fact, ("shape",) if plain else ("color", "shape"), False)
     return voice.caption(text)
 
 
@@ -107,7 +72,7 @@ def interaction_medium(voice: Voice) -> Caption:
         text = tell_bite(voice, fact, kinds_of(voice), voice.chance(0.85))
     after = voice.fact("after", fact.subject)
     if after and voice.chance(0.4):
-        text += f" and then {say(voice, after)}"
+        text += f" and then {voice.say(after)}"
     if voice.chance(0.35):
         text += ", on " + voice.ground()
     if voice.chance(0.5):
@@ -115,7 +80,7 @@ def interaction_medium(voice: Voice) -> Caption:
             " " + voice.say(voice.fact("light"))
     others = [k for k in voice.objects() if k not in voice.met and voice.fact("size", k)]
     if others and voice.chance(0.5):
-        text += f"; {name(voice, others[0], kinds_of(voice))} stands by"
+        text += f"; {voice.name(others[0], kinds_of(voice))} stands by"
     return voice.caption(text)
 
 

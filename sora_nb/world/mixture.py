@@ -6,8 +6,11 @@
 from __future__ import annotations
 from collections.abc import Mapping
 import numpy as np
+from .biting import bite
 from .families import Family, attributes, camera, image, periodic
 from .hiding import look_aside, occluder
+from .levels import game
+from .painting import painter
 from .physics import physics
 from .scenes import Scene
 from .shots import framing, shots
@@ -26,13 +29,14 @@ STORY = {17: 0.75, 33: 0.25}                            # lengths of clips in wh
 OBLONG = {size: 1.0 for size in VIDEO_SIZES if size[0] != size[1]}
 FAMILY_SIZES = dict(image=IMAGE_SIZES, framing=OBLONG)  # where a family differs from the rule
 FAMILY_FRAMES = dict(image={1: 1.0}, periodic={16: 0.8, 32: 0.2}, occluder=STORY, look=STORY,
-                     physics=STORY, shots=STORY)
-MIXTURE = dict(attributes=0.30, camera=0.15, image=0.10, periodic=0.07, occluder=0.08, look=0.05,
-               physics=0.10, shots=0.05, framing=0.03)
+                     physics=STORY, shots=STORY, painter=STORY, bite=STORY, game=STORY)
+MIXTURE = dict(attributes=0.26, camera=0.13, image=0.10, periodic=0.06, occluder=0.07, look=0.04,
+               physics=0.09, painter=0.06, bite=0.05, game=0.07, shots=0.04, framing=0.03)
 
 FAMILIES: dict[str, Family] = dict(
     attributes=attributes, camera=camera, image=image, periodic=periodic, occluder=occluder,
-    look=look_aside, physics=physics, shots=shots, framing=framing)
+    look=look_aside, physics=physics, painter=painter, bite=bite, game=game, shots=shots,
+    framing=framing)
 
 # %% ../../nbs/02caz_mixture.ipynb #889b186c
 def draw(rng: np.random.Generator, family: str, split: str = "train",

@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 import numpy as np
 from .captions import CAPTION_VERSION, STYLES, write
-from .facts import Fact, facts_of
+from .facts import Fact
+from .record import facts_of
 from .families import SPLITS
 from .mixture import FAMILIES, IMAGE_SIZES, MIXTURE, draw
 from .render import Clip, render

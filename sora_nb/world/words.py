@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 import numpy as np
-from .facts import Fact
+from .facts import COUNT_NAMES, Fact
+from .levels import COINS, COLORS
 from .staging import pick
 
 # %% auto #0
-__all__ = ['PREDICATES', 'WORDS', 'AFTER_VERB', 'Caption', 'predicates', 'vocabulary', 'says', 'states', 'with_article', 'Voice']
+__all__ = ['PREDICATES', 'WORDS', 'AFTER_VERB', 'COLLECTS', 'GAME_WORDS', 'Caption', 'predicates', 'vocabulary', 'says', 'states',
+           'with_article', 'Voice']
 
 # %% ../../nbs/02cc_words.ipynb #5259ff5c
 class Caption(NamedTuple):
@@ -62,10 +64,11 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
     "color": dict(red=("red", "crimson", "scarlet"), orange=("orange",),
                   yellow=("yellow", "golden"), green=("green", "emerald"),
                   cyan=("cyan", "turquoise", "aqua"), blue=("blue", "cobalt"),
-                  purple=("purple", "violet")),
+                  purple=("purple", "violet"), white=("white",)),
     "shape": dict(sphere=("ball", "sphere"), cube=("cube", "box", "block"),
                   cylinder=("cylinder", "tube", "drum"), cone=("cone",),
-                  wall=("wall", "screen", "panel")),
+                  wall=("wall", "screen", "panel"), canvas=("canvas", "board"),
+                  brush=("brush", "paintbrush"), eater=("eater", "monster", "creature")),
     "size": dict(small=("small", "little", "tiny"), large=("large", "big", "huge")),
     "count": dict(one=("one", "a single"), two=("two", "a pair of"), three=("three", "a trio of")),
     "relation": {"left of": ("to the left of", "on the left of", "left of"),
@@ -79,8 +82,23 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
              "comes back": ("comes back", "returns", "turns back")},
     "hit": dict(left=("from the left", "from its left side"),
                 right=("from the right", "from its right side")),
+    "stroke": dict(line=("line", "stripe"), zigzag=("zigzag", "jagged stroke"),
+                   circle=("circle", "ring")),
+    "way": {"left to right": ("from left to right", "toward the right"),
+            "right to left": ("from right to left", "toward the left"),
+            "upward": ("upward", "from bottom to top"),
+            "downward": ("downward", "from top to bottom"),
+            "clockwise": ("clockwise",),
+            "counterclockwise": ("counterclockwise", "anticlockwise")},
+    "bites": dict(once=("takes a bite out of", "bites a piece out of"),
+                  twice=("takes two bites out of", "bites twice into")),
+    "side": dict(left=("from the left", "coming from the left"),
+                 right=("from the right", "coming from the right")),
     "after": {"stops": ("stops", "comes to rest"), "bounces back": ("bounces back", "rebounds"),
-              "follows": ("keeps going", "goes on")},
+              "follows": ("keeps going", "goes on"),
+              "leaves": ("leaves", "moves out of the way", "is taken away"),
+              "backs away": ("backs away", "moves away again"),
+              "stays close": ("stays close", "stays near it")},
     "place": dict(left=("at the left edge", "on the far left"),
                   right=("at the right edge", "on the far right"),
                   bottom=("at the bottom edge", "at the very bottom")),
@@ -116,6 +134,38 @@ def vocabulary() -> dict[str, tuple[str, ...]]:
     "All words and phrases by kind of fact: what captions can ever say about the world."
     return {kind: tuple(w for words in values.values() for w in words)
             for kind, values in WORDS.items()}
+
+# %% ../../nbs/02cc_words.ipynb #54bfe352
+COLLECTS = ("collects", "takes", "gathers", "gets")
+
+
+def _figures(*nouns: str) -> dict[str, tuple[str, ...]]:
+    "Colour -> `blue player`, `cobalt player`, `blue hero` ..., of all nouns."
+    return {color: tuple(f"{word} {noun}" for noun in nouns for word in WORDS["color"][color])
+            for color in COLORS}
+
+
+def _collected(count: str) -> tuple[str, ...]:
+    "`collects three`, `takes three` ..., and `collects all three` for when that is all of them."
+    numbers = ["none of" if count == "none" else count]
+    if count in _COINS:
+        numbers.append("both" if count == "two" else f"all {count}")
+    return tuple(f"{verb} {number}" for number in numbers for verb in COLLECTS)
+
+
+_COINS = tuple(COUNT_NAMES[n] for n in COINS)
+GAME_WORDS: dict[str, dict[str, tuple[str, ...]]] = {
+    "domain": dict(game=("a mini game", "a maze game", "an arcade game", "a video game")),
+    "player": _figures("player", "hero"),
+    "enemy": {**_figures("enemy", "foe"), "none": ("no enemy", "no foe")},
+    "coins": {n: (f"{n} coins", f"{n} golden coins") for n in _COINS},
+    "collected": {n: _collected(n) for n in COUNT_NAMES[:max(COINS) + 1]},
+    "fate": dict(caught=("is caught", "gets caught", "is captured"),
+                 safe=("is not caught", "is never caught", "gets away")),
+    "move": dict(left=("left", "to the left"), right=("right", "to the right"),
+                 up=("up", "upward"), down=("down", "downward"),
+                 stay=("stays", "waits", "pauses"))}
+WORDS |= GAME_WORDS
 
 # %% ../../nbs/02cc_words.ipynb #abd070c4
 def says(text: str, phrase: str) -> bool:
