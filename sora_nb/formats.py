@@ -142,12 +142,13 @@ def _read_film(path: Path) -> tuple[np.ndarray, float, dict]:
     from av.video.reformatter import VideoReformatter
 
     convert = VideoReformatter().reformat  # one for all frames: one a frame is ten times slower
-    with av.open(str(path)) as container:
+    with av.open(str(path.absolute())) as container:  # a relative a:b.mp4 would be protocol a
         if not container.streams.video:
             raise ValueError("it has no video stream")
         stream = container.streams.video[0]
         stream.thread_type = "NONE"
-        frames = [convert(frame, format="rgb24", threads=1).to_ndarray()
+        frames = [np.rot90(convert(frame, format="rgb24", threads=1).to_ndarray(),
+                           round(frame.rotation / 90))  # a phone films lying on its side
                   for frame in container.decode(stream)]
         if not frames:
             raise ValueError("it holds no frames")

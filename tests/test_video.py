@@ -1,5 +1,6 @@
 """Video values and files: exact in count, size and rate; bad files and bad frames are named."""
 import os
+import subprocess
 from dataclasses import FrozenInstanceError
 
 import numpy as np
@@ -302,3 +303,17 @@ def test_grid_and_strip():
     row = strip(long, 3)
     assert len(row) == 1 and (row.frames[0, :, -48:] == long.frames[-1]).all()
     assert strip(long[:2], 8).width == 2 * 48 + 2
+
+
+def test_films_of_phones_and_odd_names(tmp_path, monkeypatch):
+    """A note to turn the film is obeyed; a name with a colon is no protocol."""
+    import imageio_ffmpeg  # comes with moviepy
+
+    monkeypatch.chdir(tmp_path)
+    flat = Video.read(write_frames("x.mp4", film(), 8.0))
+    turned = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-display_rotation", "90",
+              "-i", "x.mp4", "-c", "copy", "-map_metadata", "-1", "file:a:b.mp4"]
+    subprocess.run(turned, check=True)
+    video = Video.read("a:b.mp4")
+    assert (video.height, video.width) == (48, 32)
+    assert (video.frames == np.rot90(flat.frames, 1, (1, 2))).all()
