@@ -20,6 +20,7 @@ __all__ = ['SIDE', 'LOOKS', 'crop', 'ShapeNet', 'blur', 'spoil', 'examples', 'sh
 # %% ../../nbs/09d_shapes.ipynb #09a79d9a
 from ..checkpoints import load_checkpoint, load_weights, save_checkpoint
 from .pixels import Footage, Track, find_tracks, neighbours, sample
+from ..world.mixture import PLAIN
 from ..world.render import Clip, render
 from ..world.sampler import World
 from ..world.scenes import SHAPES, WORLD_VERSION
@@ -102,7 +103,7 @@ def shape_data(n: int, split: str = "train", seed: int = 5, sigma: float = 1.3,
     """Crops [N, 3, SIDE, SIDE] and shapes [N] from 3 frames of each of n scenes.
 
     sigma, noise: the worst that happens to a clip; half of the clips keep their sharpness."""
-    world, rng, crops, answers = World(seed=seed, split=split), np.random.default_rng(seed), [], []
+    world, rng, crops, answers = World(seed, split, PLAIN), np.random.default_rng(seed), [], []
     for i in range(n):
         scene = world.scene(i)
         count = min(3, scene.frames)

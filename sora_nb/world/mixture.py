@@ -17,8 +17,8 @@ from .shots import framing, shots
 from .staging import pick
 
 # %% auto #0
-__all__ = ['VIDEO_SIZES', 'IMAGE_SIZES', 'FRAMES', 'STORY', 'OBLONG', 'FAMILY_SIZES', 'FAMILY_FRAMES', 'MIXTURE', 'FAMILIES',
-           'draw']
+__all__ = ['VIDEO_SIZES', 'IMAGE_SIZES', 'FRAMES', 'STORY', 'OBLONG', 'FAMILY_SIZES', 'FAMILY_FRAMES', 'MIXTURE', 'PLAIN',
+           'FAMILIES', 'sizes_of', 'draw']
 
 # %% ../../nbs/02caz_mixture.ipynb #5bfa83c2
 VIDEO_SIZES = {(64, 64): 0.50, (96, 48): 0.11, (48, 96): 0.11, (80, 48): 0.11, (48, 80): 0.11,
@@ -33,14 +33,23 @@ FAMILY_FRAMES = dict(image={1: 1.0}, periodic={16: 0.8, 32: 0.2}, occluder=STORY
 MIXTURE = dict(attributes=0.26, camera=0.13, image=0.10, periodic=0.06, occluder=0.07, look=0.04,
                physics=0.09, painter=0.06, bite=0.05, game=0.07, shots=0.04, framing=0.03)
 
+PLAIN = ("attributes", "camera", "image", "periodic")   # solids that stand, move or are circled
+
 FAMILIES: dict[str, Family] = dict(
     attributes=attributes, camera=camera, image=image, periodic=periodic, occluder=occluder,
     look=look_aside, physics=physics, painter=painter, bite=bite, game=game, shots=shots,
     framing=framing)
 
 # %% ../../nbs/02caz_mixture.ipynb #889b186c
+def sizes_of(family: str, sizes: Mapping[tuple[int, int], float] | None = None) -> Mapping:
+    "Size -> share: the native sizes of a family, or those of `sizes` that it can be filmed at."
+    if not sizes:
+        return FAMILY_SIZES.get(family, VIDEO_SIZES)
+    return {s: share for s, share in sizes.items() if family != "framing" or s[0] != s[1]}
+
+
 def draw(rng: np.random.Generator, family: str, split: str = "train",
          sizes: Mapping[tuple[int, int], float] | None = None) -> Scene:
     "A scene of a family, at one of its native sizes (or of `sizes`: share) and lengths."
-    size = pick(rng, sizes or FAMILY_SIZES.get(family, VIDEO_SIZES))
+    size = pick(rng, sizes_of(family, sizes))
     return FAMILIES[family](rng, size, pick(rng, FAMILY_FRAMES.get(family, FRAMES)), split)

@@ -10,7 +10,7 @@ from .captions import CAPTION_VERSION, STYLES, write
 from .facts import Fact
 from .record import facts_of
 from .families import SPLITS
-from .mixture import FAMILIES, IMAGE_SIZES, MIXTURE, draw
+from .mixture import FAMILIES, IMAGE_SIZES, MIXTURE, draw, sizes_of
 from .render import Clip, render
 from .scenes import WORLD_VERSION, Scene, check
 from .staging import pick
@@ -30,10 +30,12 @@ class World:
                  families: Sequence[str] | Mapping[str, float] | None = None,
                  sizes: Sequence[tuple[int, int]] | Mapping | None = None) -> None:
         self.seed, self.split = seed, check(split, SPLITS, "split")
-        self.families = _shares(families or MIXTURE, MIXTURE)
-        for name in self.families:
-            check(name, FAMILIES, "family")
         self.sizes = _shares(sizes, IMAGE_SIZES) if sizes else None
+        possible = {f: share for f, share in MIXTURE.items() if sizes_of(f, self.sizes)}
+        self.families = _shares(families or possible, MIXTURE)
+        for name in self.families:
+            if not sizes_of(check(name, FAMILIES, "family"), self.sizes):
+                raise ValueError(f"the family {name} has no clips of the sizes {list(self.sizes)}")
 
     def _rng(self, i: int, purpose: int) -> np.random.Generator:
         if i < 0:
