@@ -10,6 +10,7 @@ from sora_nb.video import Video
 from sora_nb.world.rays import FAR, HIT, View, normal, pixel_centers
 from sora_nb.world.render import render
 from sora_nb.world.sampler import World
+from sora_nb.world.mixture import MIXTURE
 from sora_nb.world.optics import Camera
 from sora_nb.world.scenes import HUES, Event, Ground, Motion, Object, Scene
 
@@ -70,7 +71,8 @@ def hue_mask(frame, color):
 
 def check_hues(render, n=150):
     "By hue alone, >= 99 % of the visible objects of the world's scenes are found."
-    world, found = World(0, "iid"), []
+    solids = [f for f in MIXTURE if f not in ("painter", "game")]     # no canvas, no coins
+    world, found = World(0, "iid", solids), []
     for i in range(n):
         clip = render(world.scene(i), frames=1)
         for k, obj in enumerate(clip.scene.objects):

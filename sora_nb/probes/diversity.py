@@ -162,7 +162,9 @@ def scene_layout(scene: Scene) -> np.ndarray:
         rcz = project(scene.positions([0.0]), *scene.cameras([0.0]), scene.size,
                       scene.pixels_per_unit)
         for thing, (row, col, _) in zip(scene.objects, rcz[0]):
-            out[list(HUES).index(thing.color)] = (col - scene.size[1] / 2, row - scene.size[0] / 2)
+            if thing.color in HUES:
+                out[list(HUES).index(thing.color)] = col, row
+        out -= np.array(scene.size[::-1]) / 2
     return out / scene.pixels_per_unit
 
 

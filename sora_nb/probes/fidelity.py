@@ -178,8 +178,8 @@ def evaluate_parsers(n: int = 300, split: str = "iid", seed: int = 0,
                      families: Sequence[str] = PLAIN, *, command: str = "") -> dict:
     """How often the parsers are right, as a result record: all facts, all sizes.
 
-    families: names; this judge reads those of plain solids. Columns: real clips, the same with blur (sigma in
-    pixels) and noise, and shuffled ones."""
+    families: names; this judge reads those of plain solids. Columns: real clips, the same with
+    blur (sigma in pixels) and noise, and shuffled ones."""
     start, rng = time.perf_counter(), np.random.default_rng(seed)
     world, seen, facts = World(seed, split, families), {name: [] for name in SPOILS}, []
     for i in range(n):
