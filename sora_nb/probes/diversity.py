@@ -156,7 +156,9 @@ def layout(video: Video) -> np.ndarray:
 
 
 def scene_layout(scene: Scene) -> np.ndarray:
-    "The same from a scene that nobody has rendered."
+    "The same from a scene that nobody has rendered (but for games, whose hues are no objects)."
+    if scene.level:
+        return layout(render(scene, frames=1).video)
     out = np.full((len(HUES), 2), np.nan)
     if scene.objects:
         rcz = project(scene.positions([0.0]), *scene.cameras([0.0]), scene.size,
