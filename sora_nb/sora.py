@@ -8,7 +8,7 @@ __all__ = ['Sora']
 # %% ../nbs/20_sora.ipynb #1d3dfaef
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 # %% ../nbs/20_sora.ipynb #366c702b
 from torch import Tensor
@@ -66,7 +66,8 @@ class Sora(Denoiser):
         seed: the same seed makes the same video, whatever else is in the list.
         pixels_per_unit: how large to draw things (None: as usual for this size).
         With a list of prompts, every setting but steps and guidance_scale may be a list too."""
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        several = isinstance(prompt, Iterable) and not isinstance(prompt, str)
+        prompts = list(prompt) if several else [prompt]
         wanted = orders(prompts, seconds=seconds, frames=frames, height=height, width=width,
                         seed=seed, pixels_per_unit=pixels_per_unit, fps=fps,
                         most=self.max_tokens)
@@ -80,7 +81,7 @@ class Sora(Denoiser):
             parts = step.tokens.split([o.shape.grid.tokens for o in batch])
             made.update(zip(rows, map(self._video, parts, batch)))
         videos = [made[i] for i in range(len(wanted))]
-        return videos[0] if isinstance(prompt, str) else videos
+        return videos if several else videos[0]
 
     def image(self, prompt: str | Sequence[str], *, height: int = 64, width: int = 64,
               **settings) -> Video | list[Video]:

@@ -2,6 +2,7 @@
 
 Checks take the thing to check, so that the broken variants below meet the same ones."""
 import math
+import re
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -296,16 +297,34 @@ def test_notices(sora):
     (dict(fps=0), "fps must be a positive number"),
     (dict(pixels_per_unit=-3), "pixels_per_unit must be positive, got -3"),
     (dict(height=[64, 64]), "height is a list of 2 for 1 prompts"),
+    (dict(seconds="2"), "seconds must be a number of at least 0, got '2'"),
+    (dict(seconds=1e308), "seconds must be a number of at least 0, got 1e+308"),
+    (dict(seconds=1e40), "frames must be below 2**63, got a number of"),
+    (dict(seconds=2, fps="8"), "fps must be a positive number of frames a second, got '8'"),
+    (dict(fps=10**400), "fps must be a positive number"),
+    (dict(guidance_scale="4"), "guidance_scale must be a number of at least 0, got '4'"),
+    (dict(guidance_scale=None), "guidance_scale must be a number of at least 0, got None"),
+    (dict(pixels_per_unit="32"), "pixels_per_unit must be positive, got '32'"),
+    (dict(pixels_per_unit=float("inf")), "pixels_per_unit must be positive, got inf"),
+    (dict(seed=2**63), "seed must be below 2**63, got a number of 64 bits"),
+    (dict(seed=10**5000), "seed must be below 2**63"),
+    (dict(height=10**30), "height must be below 2**63"),
 ])
 def test_errors(sora, settings, complaint):
     for make in (sora.generate, sora.trajectory):
-        with pytest.raises(ValueError, match=complaint.replace("(", r"\(")):
+        with pytest.raises(ValueError, match=re.escape(complaint)):
             make("a red ball", **settings)
 
 
 def test_prompt_errors(sora):
     with pytest.raises(TypeError, match="a prompt is a text, got 3"):
         sora.generate(["a red ball", 3])
+    for nothing in (None, 7, 1.5):
+        for make in (sora.generate, sora.image, sora.trajectory):
+            with pytest.raises(TypeError, match=f"a prompt is a text, got {nothing}"):
+                make(nothing)
+    with pytest.raises(TypeError, match="a prompt is a text, got 97"):
+        sora.generate(b"a red ball")
     assert sora.generate([]) == []
 
 
