@@ -14,7 +14,7 @@ from .words import Caption, Voice, with_article
 __all__ = ['stories', 'kinds_of', 'tell_stroke', 'tell_bite', 'tell_after', 'interaction_short', 'interaction_medium',
            'interaction_clauses']
 
-# %% ../../nbs/02ccba_interaction_words.ipynb #9361f25e
+# %% ../../nbs/02ccba_interaction_words.ipynb #e11c3a3b
 def stories(voice: Voice) -> list[Fact]:
     "The facts around which a story is told: one a stroke, one an eater."
     return [f for f in voice.facts if f.kind in ("stroke", "bites")]
@@ -23,7 +23,7 @@ def stories(voice: Voice) -> list[Fact]:
 def kinds_of(voice: Voice) -> tuple[str, ...]:
     return ("size", "color", "shape") if voice.chance(0.6) else ("color", "shape")
 
-
+# %% ../../nbs/02ccba_interaction_words.ipynb #dcc85592
 def tell_stroke(voice: Voice, fact: Fact, full: bool, way: bool, on: bool) -> str:
     "`a brush paints a red zigzag from left to right on a white canvas`; `full`: with the hue."
     color = voice.fact("color", fact.subject)
