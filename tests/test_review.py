@@ -4,6 +4,7 @@ Geometry is checked against points on the surfaces of solids, not against the re
 import re
 from dataclasses import replace
 
+import check_cpu
 import numpy as np
 import pytest
 import torch
@@ -17,7 +18,7 @@ from sora_nb.vae import LossWeights, VAEConfig, VideoVAE, scale_loss, vae_loss
 from sora_nb.video import Video
 from sora_nb.world.backdrop import LIGHT
 from sora_nb.world.captions import write
-from sora_nb.world.facts import facts_of
+from sora_nb.world.record import facts_of
 from sora_nb.world.optics import Camera, project
 from sora_nb.world.render import render
 from sora_nb.world.sampler import World
@@ -382,3 +383,22 @@ def test_the_scale_loss_is_that_of_means(monkeypatch):
     monkeypatch.setattr(vae_module, "scale_loss", lambda vae, x, z: 0 * scale_loss(vae, x, z))
     with pytest.raises(AssertionError):
         check_scale(scale_loss, vae_loss)
+
+
+# --- the machine ----------------------------------------------------------------------------------
+def check_any_torch(main, monkeypatch, capsys):
+    "On a reader's machine another torch is worth a note; where numbers are timed it is an error."
+    for cuda, ci, code, says in ((None, "", 0, ""), (None, "true", 0, ""),
+                                 ("12.4", "", 0, "note: torch"), ("12.4", "true", 1, "error: torch")):
+        monkeypatch.setattr(torch.version, "cuda", cuda)
+        monkeypatch.setenv("CI", ci)
+        assert main() == code, (cuda, ci)
+        said = capsys.readouterr().err
+        assert said.startswith(says) and bool(said) == bool(says), said
+
+
+def test_any_torch_may_run_the_tests(monkeypatch, capsys):
+    check_any_torch(check_cpu.main, monkeypatch, capsys)
+    for broken in (lambda: int(torch.version.cuda is not None), lambda: 0):
+        with pytest.raises(AssertionError):
+            check_any_torch(broken, monkeypatch, capsys)
