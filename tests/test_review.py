@@ -2,6 +2,7 @@
 
 Geometry is checked against points on the surfaces of solids, not against the renderer's rays."""
 import re
+import subprocess
 from dataclasses import replace
 
 import check_cpu
@@ -14,6 +15,7 @@ from sora_nb import attention, vae as vae_module
 from sora_nb.attention import SelfAttention, frequencies
 from sora_nb.measures import haar, haar_loss
 from sora_nb.patches import Segments
+from sora_nb.probes import results
 from sora_nb.vae import LossWeights, VAEConfig, VideoVAE, scale_loss, vae_loss
 from sora_nb.video import Video
 from sora_nb.world.backdrop import LIGHT
@@ -402,3 +404,43 @@ def test_any_torch_may_run_the_tests(monkeypatch, capsys):
     for broken in (lambda: int(torch.version.cuda is not None), lambda: 0):
         with pytest.raises(AssertionError):
             check_any_torch(broken, monkeypatch, capsys)
+
+
+# --- published numbers ----------------------------------------------------------------------------
+def check_commit(commit, folder, monkeypatch):
+    "The hash alone only if code and weights are those of the commit; nothing of a foreign repository."
+    def git(*words):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        return subprocess.run(["git", "-C", folder, *who, *words], check=True, capture_output=True,
+                              text=True).stdout.strip()
+
+    monkeypatch.setattr(results, "repository", lambda: folder)
+    files = [folder / name for name in ("sora_nb/a.py", "data/checkpoints/dit.json", "notes.txt")]
+    for path in files:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("1")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "all")
+    head = git("rev-parse", "HEAD")
+    assert commit() == "unknown", "an installed package in somebody's repository"
+    (folder / "settings.ini").touch()
+    assert commit() == head
+    for path, mark in zip(files, ("+", "+", "")):
+        path.write_text("2")
+        assert commit() == head + mark, path
+        path.write_text("1")
+    (folder / "data" / "checkpoints" / "new.safetensors").touch()
+    assert commit() == head + "+", "weights that were never committed"
+
+
+def test_commit_of_code_and_weights(tmp_path, monkeypatch):
+    def code_only():
+        "Broken: does not look at the weights, as an earlier version."
+        return results.commit().rstrip("+")
+
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    check_commit(results.commit, tmp_path / "a", monkeypatch)
+    with pytest.raises(AssertionError):
+        check_commit(code_only, tmp_path / "b", monkeypatch)

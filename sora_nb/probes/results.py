@@ -66,12 +66,17 @@ def repository() -> Path:
 
 
 def commit() -> str:
-    "Hash of the code's commit, with a + when files were changed since; `unknown` outside of git."
+    """Hash of the code's commit, with a + when code or shipped weights were changed since.
+
+    `unknown` outside of a checkout, as for an installed wheel."""
     def git(*args):
         return subprocess.run(("git", "-C", str(repository()), *args), capture_output=True,
                               text=True, check=True).stdout.strip()
+    if not (repository() / "settings.ini").is_file():
+        return "unknown"
     try:
-        return git("rev-parse", "HEAD") + "+" * bool(git("status", "--porcelain", "sora_nb"))
+        changed = git("status", "--porcelain", "sora_nb", "data/checkpoints")
+        return git("rev-parse", "HEAD") + "+" * bool(changed)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
