@@ -10,13 +10,13 @@ import numpy as np
 from .families import HELD_OUT, Rng, Size, setting
 from .motion import Motion
 from .optics import Camera, tier
-from .props import RIM, STROKE, TIP, tip
+from .props import RIM, STROKE, tip
 from .scenes import HUES, SHAPES, SIZES, Event, Object, Scene
 from .staging import (FOCAL, FPS, Body, OpeningView, Placed, between, opening_view,
                                    overlap, pick, spot)
 
 # %% auto #0
-__all__ = ['FORMS', 'TEMPO', 'ODD_TEMPO', 'SECRET_STROKES', 'BRUSH', 'BEGIN', 'FINISH', 'EXIT', 'EXIT_SECONDS', 'held_out_stroke',
+__all__ = ['FORMS', 'TEMPO', 'ODD_TEMPO', 'SECRET_STROKES', 'BRUSH', 'BEGIN', 'FINISH', 'EXIT_SECONDS', 'held_out_stroke',
            'outline', 'timed', 'brush_for', 'easel', 'bystander', 'beside', 'painter']
 
 # %% ../../nbs/02ca_painting.ipynb #52e2b8d9
@@ -59,7 +59,7 @@ def outline(rng: Rng, form: str, way: str, wide: float, high: float) -> np.ndarr
 # %% ../../nbs/02ca_painting.ipynb #0f24e9d2
 BRUSH = (0.40, 0.24, 0.54)                              # half extents
 BEGIN, FINISH = 0.2, 0.1                                # seconds before and after, at least
-EXIT, EXIT_SECONDS = (2.4, -0.5, 0.5), 0.65             # where to and how fast a brush leaves
+EXIT_SECONDS = 0.65                                     # in which a brush leaves the picture
 
 
 def timed(rng: Rng, points: np.ndarray, seconds: float, tempi, leaves: bool):
@@ -77,16 +77,17 @@ def timed(rng: Rng, points: np.ndarray, seconds: float, tempi, leaves: bool):
 
 
 def brush_for(canvas: Object, color: str, points: np.ndarray, times: np.ndarray,
-              leaves: bool) -> Object:
-    "A brush whose tip is at canvas coordinates `points` [m, 2] (x, z) at `times` [m]."
+              away: float | None) -> Object:
+    """A brush whose tip is at canvas coordinates `points` [m, 2] (x, z) at `times` [m]; it may go
+    `away` to the right afterwards."""
     point = tip(Object("brush", color, extent=BRUSH))
     rest = canvas.half[2] - BRUSH[2]                    # their middles at rest differ in height
     local = np.array([[x - point[0], -canvas.half[1] - point[1], z - point[2] + rest]
                       for x, z in points])
     hover = local[0] + (-0.10, -0.30, 0.06)
     path = [(0.0, hover), (max(0.0, times[0] - 0.35), hover), *zip(times, local)]
-    if leaves:
-        path.append((times[-1] + EXIT_SECONDS, local[-1] + EXIT))
+    if away is not None:
+        path.append((times[-1] + EXIT_SECONDS, np.array([away, *(local[-1, 1:] + (-0.5, 0.3))])))
     c, s = math.cos(canvas.yaw), math.sin(canvas.yaw)
     first = c * hover[0] - s * hover[1], s * hover[0] + c * hover[1]
     keys = tuple((float(t), float(c * x - s * y - first[0]), float(s * x + c * y - first[1]),
@@ -151,7 +152,9 @@ def painter(rng: Rng, size: Size, frames: int, split: str) -> Scene:
         times = timed(rng, points, seconds, tempi, leaves)
         if times is None:
             continue
-        objects = [canvas, brush_for(canvas, color, points, times, leaves)]
+        edge = view.half_u * view.depth(canvas.position[1], 1.0) / FOCAL - canvas.position[0]
+        away = edge + 2 * BRUSH[0] if leaves else None
+        objects = [canvas, brush_for(canvas, color, points, times, away)]
         if rng.random() < 0.35:
             other = bystander(rng, view, {color}, beside(view, canvas, points))
             objects += [other] * (other is not None)
