@@ -161,7 +161,7 @@ def game(rng: np.random.Generator, size: tuple[int, int], frames: int, split: st
     colors = dict(player=player, enemy=take(rng, [c for c in COLORS if c != player]))
     walls = take(rng, tuple(ODD_WALLS.values())) if split == "ood" else WALLS
     guarded = rng.random() < GUARDED
-    doomed = guarded and rng.random() < DOOM
+    doomed = guarded and rng.random() < DOOM and steps > 1
     for attempt in range(DOOMED_TRIES if doomed else 1):
         level = make_level(rng, shape, coins, guarded, walls, **colors)
         names = actions_of(rng, level, steps, careful=not doomed)
