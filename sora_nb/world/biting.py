@@ -12,7 +12,7 @@ from .motion import Motion
 from .optics import Camera, tier
 from .painting import bystander
 from .props import solid_of
-from .rays import FAR, View, pixel_centers, to_frame
+from .rays import View, to_frame
 from .scenes import HUES, SIZES, Event, Object, Scene
 from .staging import (FOCAL, FPS, MIN_PIXELS, Body, OpeningView, Placed, between,
                                    opening_view, overlap, pick)
@@ -175,7 +175,8 @@ def bite(rng: Rng, size: Size, frames: int, split: str) -> Scene:
             other = bystander(rng, view, taken, lambda new: all(overlap(new, b) == 0 for b in busy))
             objects += [other] * (other is not None)
         return scene.replace(objects=tuple(objects))
-    raise ValueError(f"found no room for a meal in {size[0]}x{size[1]} pixels; use a larger picture")
+    raise ValueError(f"found no room for a meal in {size[0]}x{size[1]} pixels; "
+                     "use a larger picture")
 
 
 def paths(view: OpeningView, scene: Scene) -> list[Placed]:
