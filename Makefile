@@ -1,7 +1,7 @@
 # make demo | lab | install | test | test-all | readme | stamp      (see CONTRIBUTING.md)
 VENV   ?= .venv
 PYTHON ?= python3
-PROMPT ?= a small red ball rolls behind a blue cube
+PROMPT ?= a large red ball and a large blue cube on tan ground at sunset
 OUT    ?= demo
 BIN    := $(abspath $(VENV))/bin
 PIP    := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt

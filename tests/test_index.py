@@ -43,13 +43,75 @@ def test_lesson_table(tmp_path):
         lessons.lesson_table(tmp_path)
 
 
+RECORD = dict(
+    claim="it works (iid)", n=64, split="iid", seeds=[3], columns=dict(real=1.0, generated=0.4),
+    interval=dict(real=[1, 1], generated=[0.35, 0.46]),
+    accuracy=dict(color=dict(n=64, real=1.0, generated=0.9, shuffled=0.1),
+                  shape=dict(n=60, real=1.0, generated=0.3, shuffled=0.2),
+                  loop=dict(n=3, real=1.0, generated=0.0, shuffled=0.0)))
+SCORES = dict(psnr=29.03, object_psnr=25.852, motion_within=0.056, motion_across=0.912, n=64)
+
+
+def publish(folder, **results):
+    for name, record in results.items():
+        (folder / f"{name}.json").write_text(json.dumps(record))
+
+
+def check_result_table(table, folder):
+    "A row says of which clips, and which kind of fact is worst; an autoencoder's has its decibels."
+    assert "Nothing yet" in table(folder)
+    publish(folder, x=RECORD)
+    assert table(folder).splitlines()[2] == (
+        "| it works | 64 iid, seed 3 | real 1.00 (1.00 to 1.00); generated 0.40 (0.35 to 0.46) "
+        "| shape 0.12 | `x.json` |")
+    publish(folder, x=dict(RECORD, scores=SCORES, seeds=[0, 1, 2], accuracy={}))
+    row = table(folder).splitlines()[2]
+    assert "| 64 iid, seeds 0 to 2 |" in row and row.endswith("|  | `x.json` |")
+    assert "PSNR 29.0 dB, of object pixels 25.9 dB; motion kept within" in row
+    assert "frames 0.06, across them 0.91 |" in row
+
+
 def test_result_table(tmp_path):
-    assert "Nothing yet" in lessons.result_table(tmp_path)
-    record = dict(claim="it works", n=64, columns=dict(real=1.0, generated=0.4),
-                  interval=dict(real=[1, 1], generated=[0.35, 0.46]))
-    (tmp_path / "x.json").write_text(json.dumps(record))
-    assert lessons.result_table(tmp_path).splitlines()[2] == (
-        "| it works | real 1.00 (1.00 to 1.00); generated 0.40 (0.35 to 0.46) | 64 | `x.json` |")
+    def mean(folder):
+        "Broken: hides the worst kind behind the average."
+        return re.sub(r"shape 0.12", "all 0.40", lessons.result_table(folder))
+
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    check_result_table(lessons.result_table, tmp_path / "a")
+    with pytest.raises(AssertionError):
+        check_result_table(mean, tmp_path / "b")
+
+
+def check_limits(limits, folder):
+    "What fails is said plainly, from the record of most prompts."
+    assert limits(folder) == "Nothing was measured yet."
+    publish(folder, few=dict(RECORD, n=8, columns=dict(generated=0.99)), many=RECORD,
+            **{"vae-iid": dict(RECORD, columns=dict(real=1.0, vae=0.97), scores=SCORES)})
+    text = limits(folder)
+    assert "reaches 40 % over all kinds of facts; best are color 89 %, shape 12 %" in text
+    assert "below the goal of 35 % for every kind are shape 12 % (`many.json`)" in text
+    assert "keeps 5.6 % of the motion inside a group of four frames" in text
+    good = dict(RECORD["accuracy"], shape=dict(RECORD["accuracy"]["shape"], generated=0.9))
+    publish(folder, many=dict(RECORD, accuracy=good))
+    assert "every kind reaches the goal of 35 %" in limits(folder)
+
+
+def test_limits(tmp_path):
+    def modest(folder):
+        "Broken: says only what works."
+        return lessons.limits(folder).split("; below")[0]
+
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    check_limits(lessons.limits, tmp_path / "a")
+    with pytest.raises(AssertionError):
+        check_limits(modest, tmp_path / "b")
+
+
+def test_the_cost_of_a_checkpoint_is_that_of_all_its_trainings():
+    card = dict(wall_s=1800, flops=1e14, history=[dict(wall_s=5400, flops=9e14)])
+    assert lessons.training_cost(card) == "2 h 0 min on two CPU cores, 1.0e+15 FLOPs"
 
 
 def examples() -> list[str]:

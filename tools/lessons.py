@@ -1,4 +1,4 @@
-"""The tables of the front page, from what they are about: the lessons, and the measured results.
+"""What the front page says of the lessons and of the measured results, written from them.
 
     tools/lessons.py            write them into nbs/index.ipynb
     tools/lessons.py --check    say whether they are out of date instead; exit 1 if so
@@ -8,9 +8,12 @@ import re
 import sys
 from pathlib import Path
 
+from sora_nb.checkpoints import totals
+
 ROOT = Path(__file__).resolve().parents[1]
-MARKS = {"lessons": "<!-- lessons: written by tools/lessons.py -->",
-         "results": "<!-- results: written by tools/lessons.py -->"}
+MARKS = {name: f"<!-- {name}: written by tools/lessons.py -->"
+         for name in ("lessons", "limits", "results")}
+GOAL, LEAST = 0.35, 8               # score that every kind of fact should reach; facts of a kind
 
 
 def text(cell: dict) -> str:
@@ -42,20 +45,91 @@ def lesson_table(folder: Path = ROOT / "nbs") -> str:
     return "\n".join(rows)
 
 
+def records(folder: Path = ROOT / "data" / "results") -> dict[str, dict]:
+    """All published records, by file name."""
+    return {path.name: json.loads(path.read_text(encoding="utf-8"))
+            for path in sorted(folder.glob("*.json"))}
+
+
+def kind_scores(record: dict) -> dict[str, float]:
+    """What the record's last column but the controls is worth by kind of fact, worst first.
+
+    As in `sora_nb.probes.fidelity.scores`: 0 = as if for another prompt, 1 = as a real render; for
+    a record of the parsers, the accuracy on real clips."""
+    rows = {kind: row for kind, row in record.get("accuracy", {}).items() if row["n"] >= LEAST}
+    judged = next((c for c in ("generated", "vae") if c in record["columns"]), None)
+    values = {kind: row["real"] if judged is None else (row[judged] - row["shuffled"])
+              / max(row["real"] - row["shuffled"], 0.05) for kind, row in rows.items()}
+    return dict(sorted(values.items(), key=lambda item: item[1]))
+
+
+def clips(record: dict) -> str:
+    """Which clips a record is about: `128 iid, seed 0`."""
+    seeds = record["seeds"]
+    which = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
+    return f"{record['n']} {record.get('split', '')}, {which}"
+
+
+def decibels(record: dict) -> str:
+    """The scores of an autoencoder's record, in words; empty if it has none."""
+    s = record.get("scores")
+    return "" if not s else (f"; PSNR {s['psnr']:.1f} dB, of object pixels {s['object_psnr']:.1f} dB; "
+                             f"motion kept within groups of four frames {s['motion_within']:.2f}, "
+                             f"across them {s['motion_across']:.2f}")
+
+
 def result_table(folder: Path = ROOT / "data" / "results") -> str:
-    """A row for each record: its claim, every column with its interval, how many clips."""
-    rows = ["| claim | measured (95 % interval) | n | record |", "|---|---|---|---|"]
-    for path in sorted(folder.glob("*.json")):
-        r = json.loads(path.read_text(encoding="utf-8"))
-        values = "; ".join(f"{name} {value:.2f} ({low:.2f} to {high:.2f})" for (name, value), (low, high)
+    """A row for each record: claim, clips, every column with its interval, the worst kind of fact."""
+    rows = ["| claim | clips | measured (95 % interval) | weakest | record |", "|---|---|---|---|---|"]
+    for name, r in records(folder).items():
+        values = "; ".join(f"{c} {value:.2f} ({low:.2f} to {high:.2f})" for (c, value), (low, high)
                            in zip(r["columns"].items(), map(r["interval"].get, r["columns"])))
-        rows.append(f"| {r['claim']} | {values} | {r['n']} | `{path.name}` |")
+        worst = next((f"{kind} {score:.2f}" for kind, score in kind_scores(r).items()), "")
+        claim = r["claim"].removesuffix(f" ({r.get('split')})")
+        rows.append(f"| {claim} | {clips(r)} | {values}{decibels(r)} | {worst} | `{name}` |")
     return "\n".join(rows if len(rows) > 2 else ["Nothing yet: no record in data/results."])
 
 
+def percent(share: float, digits: int = 0) -> str:
+    """`59 %`"""
+    return f"{100 * share:.{digits}f} %"
+
+
+def training_cost(card: dict) -> str:
+    """How long a checkpoint was trained, with what it went on from, and the FLOPs of it."""
+    all_in = totals(card)
+    hours, minutes = divmod(round(all_in["wall_s"] / 60), 60)
+    return f"{hours} h {minutes} min on two CPU cores, {all_in['flops']:.1e} FLOPs"
+
+
+def limits(folder: Path = ROOT / "data" / "results") -> str:
+    """What fails, in sentences, from the record of most prompts and that of the autoencoder."""
+    found = records(folder)
+    asked = {n: r for n, r in found.items() if "generated" in r["columns"] and "accuracy" in r
+             and r.get("split") == "iid"}
+    if not asked:
+        return "Nothing was measured yet."
+    name, record = max(asked.items(), key=lambda item: item[1]["n"])
+    scores = kind_scores(record)
+    failing = [f"{kind} {percent(score)}" for kind, score in scores.items() if score < GOAL]
+    best = [f"{kind} {percent(score)}" for kind, score in list(scores.items())[:-4:-1]]
+    card = json.loads((ROOT / "data" / "checkpoints" / "dit.json").read_text(encoding="utf-8"))
+    below = (f"below the goal of {percent(GOAL)} for every kind are {', '.join(failing)}" if failing
+             else f"every kind reaches the goal of {percent(GOAL)}")
+    text = ("**What fails.** If 0 % is a video made for another prompt and 100 % a real render, the "
+            f"shipped checkpoint ({training_cost(card)}) reaches "
+            f"{percent(record['columns']['generated'])} over all kinds of facts; best are "
+            f"{', '.join(best)}; {below} (`{name}`).")
+    motion = found.get("vae-iid.json", {}).get("scores", {}).get("motion_within")
+    if motion is not None:
+        text += (f" The autoencoder keeps {percent(motion, 1)} of the motion inside a group of four "
+                 "frames (`vae-iid.json`), so videos move in steps, at 2 Hz.")
+    return text
+
+
 def filled(nb: dict) -> dict:
-    """The front page with current tables below their marks."""
-    tables = dict(lessons=lesson_table(), results=result_table())
+    """The front page with what is current below its marks."""
+    tables = dict(lessons=lesson_table(), limits=limits(), results=result_table())
     cells = []
     for cell in nb["cells"]:
         for name, mark in MARKS.items():
