@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from .causal import front_pad
 from .video import Video
 from .world.captions import STYLES, write
-from .world.facts import facts_of
+from .world.record import facts_of
 from .world.render import render
 from .world.optics import tier
 
