@@ -21,6 +21,7 @@ from .shapes import spoil
 from ..video import Video
 from ..world.facts import Fact, inverse
 from ..world.record import facts_of
+from ..world.mixture import PLAIN
 from ..world.render import render
 from ..world.sampler import World
 from ..world.optics import project
@@ -185,7 +186,7 @@ class TrainingSet:
 
     def __init__(self, world: World | None = None, n: int = 20_000,
                  size: tuple[int, int] = (64, 64), start: int = 0):
-        world = world or World(0, "train")
+        world = world or World(0, "train", PLAIN)
         scenes = (world.scene(i) for i in range(start, start + n))
         self.scenes = [s for s in scenes if s.size == size]
         self.layouts = np.stack([scene_layout(s) for s in self.scenes])
