@@ -444,3 +444,31 @@ def test_commit_of_code_and_weights(tmp_path, monkeypatch):
     check_commit(results.commit, tmp_path / "a", monkeypatch)
     with pytest.raises(AssertionError):
         check_commit(code_only, tmp_path / "b", monkeypatch)
+
+
+# --- mistakes at the door of the world ------------------------------------------------------------
+SCENE = Scene((Object(),))
+
+
+@pytest.mark.parametrize("call, error, message", [
+    (lambda: World(0)[:3], TypeError, r"got slice.*\[world\[i\] for i in range\(3\)\]"),
+    (lambda: World(0)["7"], TypeError, "clips have whole numbers, got '7'"),
+    (lambda: World(0).describe(1.5), TypeError, "clips have whole numbers, got 1.5"),
+    (lambda: World(families="circus"), ValueError, "family 'circus' is not known"),
+    (lambda: render(SCENE, size=64), ValueError, r"size must be \(height, width\) in pixels, got 64"),
+    (lambda: render(SCENE, size=()), ValueError, r"size must be \(height, width\) in pixels"),
+    (lambda: render(SCENE, size=(64, 64, 3)), ValueError, "size must be"),
+    (lambda: render(SCENE, size=(64, 7.5)), ValueError, "64x7.5 .* all but fps whole numbers"),
+    (lambda: render(SCENE, size=("64", 64)), ValueError, "'64'x64 .* must be positive"),
+    (lambda: render(SCENE, frames=1.5), ValueError, "cannot render 1.5 frames"),
+    (lambda: render(SCENE, fps="8"), ValueError, "at '8' fps"),
+    (lambda: render(SCENE, fps=float("nan")), ValueError, "at nan fps"),
+])
+def test_the_world_says_what_was_wrong(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_one_family_is_a_name():
+    assert list(World(families="camera").families) == ["camera"]
+    assert {World(families="camera").scene(i).family for i in range(5)} == {"camera"}

@@ -5,7 +5,9 @@
 # %% ../../nbs/02b_render.ipynb #a5337b59
 from __future__ import annotations
 import itertools
+import math
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 import numpy as np
 from ..video import Video
 from .backdrop import LIGHT, backdrop, ground_depth
@@ -195,11 +197,14 @@ def render(scene: Scene, size=None, frames: int | None = None, fps: float = 8.0)
     `size` (height, width) in pixels, `frames` and the scale default to the scene's own.
     Returns a `Clip` with video uint8 [T, H, W, 3] and its `Truth`.
     """
-    height, width = size or scene.size
-    count = scene.frames if frames is None else frames
-    if min(height, width, count) < 1 or fps <= 0:
-        raise ValueError(f"cannot render {count} frames of {height}x{width} at {fps} fps; "
-                         "all of them must be positive")
+    count, size = scene.frames if frames is None else frames, scene.size if size is None else size
+    if not isinstance(size, (tuple, list)) or len(size) != 2:
+        raise ValueError(f"size must be (height, width) in pixels, got {size!r}")
+    whole = all(isinstance(n, Integral) and n > 0 for n in (*size, count))
+    if not whole or not (isinstance(fps, Real) and 0 < fps < math.inf):
+        raise ValueError(f"cannot render {count!r} frames of {size[0]!r}x{size[1]!r} at {fps!r} "
+                         "fps; all of them must be positive, and all but fps whole numbers")
+    height, width = size
     times = np.arange(count) / fps
     if scene.level is not None:                                # a mini game, seen from above
         pixels, truth = film(scene, (height, width), times)

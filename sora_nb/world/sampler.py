@@ -4,6 +4,7 @@
 
 # %% ../../nbs/02f_sampler.ipynb #1bea779a
 from __future__ import annotations
+import operator
 from collections.abc import Mapping, Sequence
 import numpy as np
 from .captions import CAPTION_VERSION, STYLES, write
@@ -23,11 +24,11 @@ __all__ = ['World']
 class World:
     """Clips of one split, by number. Clip i is a pure function of (seed, split, i) and the shares.
 
-    families: names (which keep their shares of MIXTURE) or name -> share. sizes: native
+    families: a name, names (which keep their shares of MIXTURE) or name -> share. sizes: native
     (height, width) pairs or pair -> share, instead of those of each family."""
 
     def __init__(self, seed: int = 0, split: str = "train",
-                 families: Sequence[str] | Mapping[str, float] | None = None,
+                 families: str | Sequence[str] | Mapping[str, float] | None = None,
                  sizes: Sequence[tuple[int, int]] | Mapping | None = None) -> None:
         self.seed, self.split = seed, check(split, SPLITS, "split")
         self.sizes = _shares(sizes, IMAGE_SIZES) if sizes else None
@@ -38,6 +39,11 @@ class World:
                 raise ValueError(f"the family {name} has no clips of the sizes {list(self.sizes)}")
 
     def _rng(self, i: int, purpose: int) -> np.random.Generator:
+        try:
+            i = operator.index(i)
+        except TypeError:
+            raise TypeError(f"clips have whole numbers, got {i!r}; for a few of them write "
+                            "[world[i] for i in range(3)]") from None
         if i < 0:
             raise IndexError(f"clips are numbered from 0, got {i}")
         return np.random.default_rng((self.seed, SPLITS.index(self.split), i, purpose))
@@ -69,5 +75,6 @@ class World:
 
 
 def _shares(wanted, known: Mapping) -> dict:
-    "Names, or name -> share, as name -> share."
+    "A name, names, or name -> share, as name -> share."
+    wanted = [wanted] if isinstance(wanted, str) else wanted
     return dict(wanted) if isinstance(wanted, Mapping) else {w: known.get(w, 1.0) for w in wanted}
