@@ -4,7 +4,7 @@
 
 # %% ../nbs/08b_training.ipynb #6a637227
 from __future__ import annotations
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, is_dataclass
 from functools import partial
 from pathlib import Path
@@ -180,10 +180,11 @@ def train_dit(dit: nn.Module, text: nn.Module, tokenizer, data: LatentDataset, *
               out: str | Path | None = None, budget: int = 4096, mix: Mix = Mix(),
               milestones: Sequence[float] = (), validate_every: int = 500, restart: bool = False,
               workers: int = 0, save_every: float = 60.0, quiet: bool | None = None,
-              command: str = "", **recipe) -> Run:
+              command: str = "", words: Iterable[str] = (), **recipe) -> Run:
     """Train `dit` and its `text` encoder on a latent cache, export both to `out` (or the run).
 
     budget: tokens of a batch. milestones: FLOPs at which the average is exported beside the log.
+    words: those that the model knew before; the card has them and those of the captions.
     recipe: fields of `Recipe`, for example `minutes=60, lr=1e-3, seed=0`."""
     if not hasattr(tokenizer, "to_json"):
         raise TypeError(f"a checkpoint must hold its tokenizer: {type(tokenizer).__name__} has no "
@@ -192,7 +193,7 @@ def train_dit(dit: nn.Module, text: nn.Module, tokenizer, data: LatentDataset, *
     facts = dict(command=command, data=data.card, vae_sha256=data.card.get("vae_sha256"),
                  mix=asdict(mix), budget=budget,
                  words=sorted(lexicon(c for r in data.records for v in r["captions"].values()
-                                      for c in v)))
+                                      for c in v) | set(words)))
     batches = held_out_batches(held_out, budget) if held_out else ()
     module = DiTTraining(dit, text, tokenizer, Recipe(**recipe), batches, **facts)
     run = Run(name, dict(module.recipe.fixed(), model=_plain(dit), text=_plain(text),

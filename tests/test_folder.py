@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch.utils.data import Subset
 
 import tiny
 from sora_nb import clips, cuts, films, folder, listing
@@ -20,6 +21,8 @@ from sora_nb.formats import write_frames
 from sora_nb.latents import BlockMeans, LatentDataset
 from sora_nb.listing import list_folder, read_captions
 from sora_nb.text import Tokenizer
+from sora_nb.tuning import FolderPool, split_clips
+from sora_nb.video import Video
 from sora_nb.world import captions
 
 
@@ -802,3 +805,87 @@ def test_init_wants_latents_of_its_own_autoencoder(here, store, checkpoints, cap
     encode_folder(BlockMeans(), here / "holiday", here / "foreign", vae_sha256="another", quiet=True)
     train = ["train", "dit", "--steps", "1", "--data", "foreign", "--init", str(checkpoints / "dit")]
     assert main(train) == 2 and "another autoencoder" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------ tuning the autoencoder
+
+class Counted:
+    "Clips 0 to n - 1, each of its own grey, that count how often they are read."
+
+    def __init__(self, n):
+        self.n, self.read = n, []
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, k):
+        self.read.append(k)
+        return Video(np.full((9, 16, 16, 3), k, np.uint8)), {}
+
+
+def check_folder_pool(pool):
+    "Round and round; what is in use is read once, and no more than that is kept."
+    clips = Counted(6)
+    one = pool(clips, 3, 5)
+    assert [one[i][0][0, 0, 0, 0] for i in (0, 1, 2, 1, 0, 7, 8)] == [0, 1, 2, 1, 0, 1, 2]
+    assert clips.read == [0, 1, 2] and one.size == 3 and one[0][0].shape == (5, 16, 16, 3)
+    assert one[0][1].shape == (5, 16, 16) and not one[0][1].any()
+    for i in range(20):
+        one[i]
+    assert len(one._kept) <= 3 and pool(clips, 99).size == 6
+
+
+def test_folder_pool():
+    check_folder_pool(FolderPool)
+
+    class Keeps(FolderPool):
+        def __getitem__(self, i):
+            kept = dict(self._kept)
+            out = super().__getitem__(i)
+            self._kept |= kept
+            return out
+
+    class Rereads(FolderPool):
+        def __getitem__(self, i):
+            self._kept = {}
+            return super().__getitem__(i)
+
+    class Ends(FolderPool):
+        def __getitem__(self, i):
+            return super().__getitem__(min(i, len(self.clips) - 1))
+    for broken in (Keeps, Rereads, Ends):
+        with pytest.raises(AssertionError):
+            check_folder_pool(broken)
+
+
+def check_split(split):
+    "Every clip is on one side, and the score has its own."
+    for n in (8, 9, 40):
+        train, held = split(range(n))
+        assert sorted([*train.indices, *held.indices]) == list(range(n)) and len(held) == n // 8
+
+
+def test_split():
+    check_split(split_clips)
+    for broken in (lambda clips: (Subset(clips, range(len(clips))), Subset(clips, range(len(clips) // 8))),
+                   lambda clips: (Subset(clips, range(8)), Subset(clips, range(8, len(clips))))):
+        with pytest.raises(AssertionError):
+            check_split(broken)
+    with pytest.raises(ValueError, match="5 clips are too few"):
+        split_clips(range(5))
+
+
+def test_train_vae_on_a_folder(here, store, checkpoints, capsys):
+    good_folder(here / "holiday", store)
+    train = ["train", "vae", "--data", "holiday", "--init", str(checkpoints / "vae"), "--steps", "1",
+             "--lr", "1e-9", "--out", "tuned.safetensors"]
+    assert main(train) == 2 and "clips are too few" in capsys.readouterr().err
+    for k in range(8):
+        write_frames(here / "holiday" / f"more{k}.webp", film(5, 32, 32, 10 + k), 8.0)
+    assert main(train) == 0
+    tensors, card = load_checkpoint(here / "tuned.safetensors")
+    old, was = load_checkpoint(checkpoints / "vae")
+    assert all((tensors[k] - old[k]).abs().max() < 1e-3 for k in old if "latent_" not in k)
+    assert card["kind"] == "vae" and card["scores"]["n"] == 1 and card["config"] == was["config"]
+    assert card["scores"]["psnr"] == pytest.approx(card["scores"]["psnr_before"], abs=0.1)
+    assert card["data"]["source"] == "folder"
