@@ -3,6 +3,7 @@
 Geometry is checked against points on the surfaces of solids, not against the renderer's rays."""
 import re
 import subprocess
+import time
 from dataclasses import replace
 
 import check_cpu
@@ -16,6 +17,7 @@ from sora_nb.attention import SelfAttention, frequencies
 from sora_nb.measures import haar, haar_loss
 from sora_nb.patches import Segments
 from sora_nb.probes import results
+from sora_nb.probes.parsers import read
 from sora_nb.vae import LossWeights, VAEConfig, VideoVAE, scale_loss, vae_loss
 from sora_nb.video import Video
 from sora_nb.world.backdrop import LIGHT
@@ -391,7 +393,7 @@ def test_the_scale_loss_is_that_of_means(monkeypatch):
 def check_any_torch(main, monkeypatch, capsys):
     "On a reader's machine another torch is worth a note; where numbers are timed it is an error."
     for cuda, ci, code, says in ((None, "", 0, ""), (None, "true", 0, ""),
-                                 ("12.4", "", 0, "note: torch"), ("12.4", "true", 1, "error: torch")):
+                                 ("12.4", "", 0, "note: torch"), ("12.4", "1", 1, "error: torch")):
         monkeypatch.setattr(torch.version, "cuda", cuda)
         monkeypatch.setenv("CI", ci)
         assert main() == code, (cuda, ci)
@@ -408,7 +410,7 @@ def test_any_torch_may_run_the_tests(monkeypatch, capsys):
 
 # --- published numbers ----------------------------------------------------------------------------
 def check_commit(commit, folder, monkeypatch):
-    "The hash alone only if code and weights are those of the commit; nothing of a foreign repository."
+    "The hash alone only if code and weights are the commit's; nothing of a foreign repository."
     def git(*words):
         who = ["-c", "user.name=a", "-c", "user.email=a@b"]
         return subprocess.run(["git", "-C", folder, *who, *words], check=True, capture_output=True,
@@ -455,7 +457,7 @@ SCENE = Scene((Object(),))
     (lambda: World(0)["7"], TypeError, "clips have whole numbers, got '7'"),
     (lambda: World(0).describe(1.5), TypeError, "clips have whole numbers, got 1.5"),
     (lambda: World(families="circus"), ValueError, "family 'circus' is not known"),
-    (lambda: render(SCENE, size=64), ValueError, r"size must be \(height, width\) in pixels, got 64"),
+    (lambda: render(SCENE, size=64), ValueError, r"must be \(height, width\) in pixels, got 64"),
     (lambda: render(SCENE, size=()), ValueError, r"size must be \(height, width\) in pixels"),
     (lambda: render(SCENE, size=(64, 64, 3)), ValueError, "size must be"),
     (lambda: render(SCENE, size=(64, 7.5)), ValueError, "64x7.5 .* all but fps whole numbers"),
@@ -472,3 +474,30 @@ def test_the_world_says_what_was_wrong(call, error, message):
 def test_one_family_is_a_name():
     assert list(World(families="camera").families) == ["camera"]
     assert {World(families="camera").scene(i).family for i in range(5)} == {"camera"}
+
+
+# --- speed, on any machine ------------------------------------------------------------------------
+def check_reading_is_fast(read, most=4.0):
+    """Reading a clip costs a few renderings of it, a yardstick that a busy machine slows down too.
+
+    In one thread: two that wait for each other on a busy machine burn time without any work."""
+    scene = World(0, "iid", ["attributes"], [(64, 64)]).scene(1)
+    video, costs = render(scene).video, {"read": [], "render": []}
+    for _ in range(9):                                      # in turns: both meet the same noise
+        for name, call in (("read", lambda: read(video)), ("render", lambda: render(scene))):
+            start = time.process_time()
+            call()
+            costs[name].append(time.process_time() - start)
+    ratio = np.median(costs["read"]) / np.median(costs["render"])
+    assert ratio < most, f"reading costs {ratio:.1f} renderings"
+
+
+def test_reading_is_fast():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        check_reading_is_fast(read)
+        with pytest.raises(AssertionError):
+            check_reading_is_fast(lambda video: [read(video) for _ in range(8)])
+    finally:
+        torch.set_num_threads(threads)
