@@ -42,12 +42,18 @@ def trail(scene: Scene, event: Event) -> tuple[np.ndarray, np.ndarray]:
 # %% ../../nbs/02acd_props.ipynb #f8508f33
 def arrival(p: np.ndarray, times: np.ndarray, corners: np.ndarray, radius: float) -> np.ndarray:
     "Seconds [n] at which a disc (at corners [m, 2] at `times` [m]) first covers points [n, 2]."
-    when = np.full(len(p), np.inf)
+    when, (x, z) = np.full(len(p), np.inf), np.asarray(p).T
+    def inside(some, a, b):                     # points that may be covered between a and b
+        low, high = np.minimum(a, b) - radius, np.maximum(a, b) + radius
+        u, v = x[some], z[some]
+        return some[(u >= low[0]) & (u <= high[0]) & (v >= low[1]) & (v <= high[1])]
+    ever = inside(np.arange(len(p)), corners.min(0), corners.max(0))
     for s0, s1, a, b in zip(times, times[1:], corners, corners[1:]):
-        box = np.minimum(a, b) - radius, np.maximum(a, b) + radius
-        near = np.nonzero(((p >= box[0]) & (p <= box[1])).all(1) & (when > s0))[0]
-        rel, along = p[near] - a, b - a
-        first, last = roots(along @ along, -(rel @ along), (rel ** 2).sum(1) - radius ** 2)
+        near = inside(ever, a, b)
+        near = near[when[near] > s0]
+        (u, v), along = (x[near] - a[0], z[near] - a[1]), b - a
+        c = u * u + v * v - radius ** 2
+        first, last = roots(along @ along, -(u * along[0] + v * along[1]), c)
         reached = s0 + (s1 - s0) * np.maximum(first, 0)
         meets = (first <= 1) & (last >= 0)
         when[near] = np.where(meets, np.minimum(when[near], reached), when[near])
