@@ -18,6 +18,7 @@ from torch import Tensor
 from .checkpoints import (CheckpointError, find_checkpoint, load_checkpoint, load_weights,
                                  locate_checkpoint, read_card)
 from .dit import DiT, DiTConfig
+from .lexicon import Understood, understand
 from .orders import Shape
 from .patches import pack, unpatchify
 from .sampling import Step, trajectory
@@ -65,9 +66,15 @@ class Parts:
 class Denoiser(Parts):
     "Parts that work: from prompts to a context, from noise to tokens, from tokens to a video."
 
+    def understand(self, prompt: str) -> Understood:
+        "The prompt in words of the captions that the card lists, and what was changed."
+        return understand(prompt, self.card.get("words") or None)
+
     def encode_text(self, prompts: Sequence[str]) -> Context:
-        "What the transformer listens to, for each prompt; the empty one means anything."
-        ids, mask = self.tokenizer.encode(prompts)
+        """What the transformer listens to, for each prompt, which is understood first.
+
+        The empty one means anything."""
+        ids, mask = self.tokenizer.encode([self.understand(prompt).text for prompt in prompts])
         return self.text_encoder(ids.to(self.device), mask.to(self.device))
 
     @torch.no_grad()

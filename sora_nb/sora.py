@@ -18,7 +18,6 @@ from .denoiser import Denoiser
 from .orders import TOKENS, Order, batches, orders, sampler_settings
 from .patches import patchify
 from .sampling import Step
-from .text import notices
 from .video import Video
 
 # %% ../nbs/20_sora.ipynb #34e3ed66
@@ -48,10 +47,10 @@ class Sora(Denoiser):
         return self.decode(tokens, order.shape, prompt=order.prompt, seed=order.seed)
 
     def _warn(self, prompts: Sequence[str]) -> None:
-        "A warning for each word that no caption of the training used."
-        known = self.card.get("words")
-        for notice in notices(" ".join(prompts), known) if known else ():
-            warnings.warn(notice.message, stacklevel=_levels_up())
+        "A warning for everything that is read otherwise than it was typed, once each."
+        told = (notice for prompt in prompts for notice in self.understand(prompt).notices)
+        for message in dict.fromkeys(notice.message for notice in told):
+            warnings.warn(message, stacklevel=_levels_up())
 
     def generate(self, prompt: str | Sequence[str], *, seconds: float | None = None,
                  frames: int | None = None, height: int = 64, width: int = 64, steps: int = 16,

@@ -50,7 +50,8 @@ def latent_data(folder: Path):
 # %% ../nbs/20ba_sources.ipynb #616cd066
 def tokenizer_for(data):
     "A tokenizer that knows the words of our world and those of the captions of `data`."
-    from sora_nb.text import fit_tokenizer, lexicon
+    from sora_nb.lexicon import lexicon
+    from sora_nb.text import fit_tokenizer
     from sora_nb.world.captions import caption_corpus
 
     corpus = caption_corpus(6000)

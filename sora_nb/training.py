@@ -24,11 +24,12 @@ from .checkpoints import save_checkpoint
 from .data import NOISE, LatentDataset, Mix, TokenBatch, step_generator, token_batch
 from .diffusion import add_noise, target
 from .dit import dit_flops
+from .lexicon import lexicon
 from .loop import Recipe, Training
 from .measures import decibel, motion_kept, object_psnr, squared_error
 from .pixels import ClipPool, PixelBatch, held_out_clips, vae_batch
 from .runs import Run, fit
-from .text import Context, lexicon
+from .text import Context
 from .vae import vae_loss
 from .world.captions import CAPTION_VERSION
 from .world.scenes import WORLD_VERSION

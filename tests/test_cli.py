@@ -42,7 +42,7 @@ def test_generate(here):
                "--width", "70", "--steps", "2", "--seed", "3", "--guidance-scale", "2")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("x.mp4  6 frames of 50x70, made in ")
-    assert done.stderr.startswith("sora-nb: note: the model never read 'zebra'")
+    assert done.stderr.startswith("sora-nb: note: unknown word 'zebra', ignored; known nouns are ")
     assert done.stderr.count("\n") == 1
     video = Video.read("x.mp4")
     assert video.frames.shape == (6, 50, 70, 3)

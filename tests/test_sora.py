@@ -6,6 +6,7 @@ import re
 import warnings
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -271,14 +272,68 @@ def test_a_loaded_model_is_frozen(sora):
                    for p in m.parameters())
 
 
-def test_notices(sora):
-    for make in (sora.generate, sora.image):
-        with pytest.warns(UserWarning, match="did you mean 'cube'") as notes:
-            make("a cubes", **({} if make == sora.image else dict(frames=1)), steps=1)
-        assert notes[0].filename == __file__, "it points at the line that asked"
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        sora.generate(["a red ball", ""], frames=1, steps=1)
+def heard(kind, sora, *prompts):
+    "What the text encoder of a facade reads for these prompts, and what its user is told."
+    model = rebuilt(kind, sora)
+    texts, encode = [], model.tokenizer.encode
+    model.tokenizer = SimpleNamespace(encode=lambda p: texts.extend(p) or encode(p))
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        videos = model.generate(list(prompts), frames=1, steps=1)
+    assert [video.prompt for video in videos] == list(prompts), "as it was typed"
+    assert all(note.filename == __file__ for note in notes), "it points at the line that asked"
+    return texts[:len(prompts)], [str(note.message) for note in notes]
+
+
+def check_free_text(kind, sora):
+    """The model reads what was understood, the video remembers what was typed, once is enough."""
+    texts, notes = heard(kind, sora, "A RED orb!", "a red zebra, a blu orb", "a red ball", "")
+    assert texts == ["a red ball", "a red, a blue ball", "a red ball", ""]
+    assert [note.split(";")[0] for note in notes] == [
+        "'orb' is read as 'ball'", "'blu' is read as 'blue'", "unknown word 'zebra', ignored"]
+    assert heard(kind, sora, "a red ball at night", "a blue cube") == (
+        ["a red ball at night", "a blue cube"], [])
+
+
+class Silent(Sora):
+    def _warn(self, prompts):
+        pass
+
+
+class Nagging(Sora):
+    def _warn(self, prompts):
+        for prompt in prompts:
+            super()._warn([prompt])
+
+
+class Deaf(Sora):
+    def encode_text(self, prompts):
+        known, self.card["words"] = self.card["words"], None
+        context = super().encode_text(prompts)
+        self.card["words"] = known
+        return context
+
+
+def test_free_text(sora):
+    check_free_text(Sora, sora)
+    for broken in (Silent, Nagging, Deaf):
+        with pytest.raises(AssertionError):
+            check_free_text(broken, sora)
+
+
+def test_a_checkpoint_without_words_reads_what_was_typed(sora):
+    foreign = Sora(sora.vae, sora.dit, sora.text_encoder, sora.tokenizer, {})
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        foreign.generate("A RED orb! zebra\ud800", frames=1, steps=1)
+    assert not notes and foreign.understand("A RED orb!").text == "A RED orb!"
+
+
+def test_all_roads_are_warned(sora):
+    for make in (sora.image, sora.trajectory):
+        with pytest.warns(UserWarning, match="'orb' is read as 'ball'") as notes:
+            make("a red orb", steps=1)
+        assert notes[0].filename == __file__
 
 
 # --- errors ---------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"Text: tokenizer, encoders, contexts and notices; each check rejects broken variants."
+"Text: tokenizer, encoders and contexts; each check rejects broken variants."
 import sys
 from itertools import product
 from subprocess import run
@@ -7,13 +7,11 @@ import pytest
 import tokenizers
 import torch
 
-from sora_nb import text
 from sora_nb.text import (Context, HFTextEncoder, TextConfig, TextEncoder, Tokenizer,
-                          fit_tokenizer, join_contexts, lexicon, notices, words_of)
+                          fit_tokenizer, join_contexts)
 
 CORPUS = [f"A {size} {color} {shape} rolls to the {side}." for size, color, shape, side in product(
     ("small", "large"), ("red", "green", "blue"), ("sphere", "cube"), ("left", "right"))]
-KINDS = dict(color=("red", "green", "blue"), shape=("sphere", "cube"))
 
 
 @pytest.fixture(scope="module")
@@ -215,41 +213,6 @@ def test_context():
     assert shots.index(torch.tensor([1])).times.shape == (1, 8, 2)
     with pytest.raises(ValueError, match="use part.during"):
         join_contexts([context, first])
-
-
-# notices
-
-def check_notices(notices):
-    words = lexicon(CORPUS)
-    assert notices("A small RED sphere, rolls to the left!", words, KINDS) == []
-    assert notices("", words, KINDS) == []
-    found = notices("a smal red dragon; a Dragon rolls", words, KINDS)
-    assert [n.word for n in found] == ["smal", "dragon"]  # each once, in order
-    assert "'small'" in found[0].message
-    assert "sphere" in found[1].message and "color" in found[1].message
-
-
-def test_notices():
-    check_notices(notices)
-
-    def case_sensitive(prompt, words, kinds):
-        return [text.Notice(w, text._advice(w, sorted(words), kinds))
-                for w in dict.fromkeys(prompt.split()) if w not in words]
-
-    def silent(prompt, words, kinds):
-        return []
-
-    def no_advice(prompt, words, kinds):
-        return [text.Notice(n.word, n.message[:30]) for n in notices(prompt, words, {})]
-
-    assert "red" in notices("a dragon", lexicon(CORPUS))[0].message  # colours that are known
-    assert "purple" not in notices("a dragon", lexicon(CORPUS))[0].message
-
-    for broken in (case_sensitive, silent, no_advice):
-        with pytest.raises(AssertionError):
-            check_notices(broken)
-    assert words_of("It's a half-hidden cube, 2 of them") == [
-        "it's", "a", "half-hidden", "cube", "2", "of", "them"]
 
 
 def test_imports_are_light():
