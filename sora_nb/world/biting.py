@@ -18,8 +18,9 @@ from .staging import (FOCAL, FPS, MIN_PIXELS, Body, OpeningView, Placed, between
                                    opening_view, overlap, pick)
 
 # %% auto #0
-__all__ = ['FOODS', 'SIDES', 'BITE', 'SECRET_BITES', 'LUNCH', 'RECOIL', 'AWAY', 'DEEPER', 'APART', 'MARK', 'held_out_bite',
-           'dinner', 'schedule', 'approach', 'meal', 'moved', 'seat', 'mark_pixels', 'bite', 'paths']
+__all__ = ['FOODS', 'SIDES', 'BITE', 'SECRET_BITES', 'LUNCH', 'RECOIL', 'AWAY', 'DEEPER', 'APART', 'MARK', 'TWINS',
+           'held_out_bite', 'dinner', 'schedule', 'approach', 'meal', 'moved', 'seat', 'mark_pixels', 'bite', 'paths',
+           'healed', 'misplaced']
 
 # %% ../../nbs/02cab_biting.ipynb #6c9ce3e2
 FOODS, SIDES = ("sphere", "cube", "cylinder"), ("left", "right")
@@ -187,3 +188,24 @@ def paths(view: OpeningView, scene: Scene) -> list[Placed]:
         body = Body(o.shape if k == 0 else "sphere", o.color, o.size, o.half[0])
         out += [Placed.at(view, body, *xy) for xy in o.centers(times)[:, :2]]
     return out
+
+# %% ../../nbs/02cab_biting.ipynb #573bd569
+def healed(scene: Scene, after: float = 0.3) -> Scene:
+    "The twin whose food is whole again some seconds after the last bite."
+    last = max((e for e in scene.events if e.kind == "bite"), key=lambda e: e.time)
+    return scene.replace(events=(*scene.events, Event("heal", last.time + after, last.other)))
+
+
+def misplaced(scene: Scene) -> Scene:
+    "The twin whose bites are on the other side of the food, left for right."
+    def mirrored(event):
+        if event.kind != "bite":
+            return event
+        (x, y, z, radius), yaw = event.data, scene.objects[event.other].yaw
+        x, y, z = to_frame([x, y, z], -yaw)
+        x, y, z = to_frame([-x, y, z], yaw)
+        return event.replace(data=(float(x), float(y), z, radius))
+    return scene.replace(events=tuple(mirrored(e) for e in scene.events))
+
+
+TWINS = dict(healed=healed, misplaced=misplaced)

@@ -10,14 +10,15 @@ import numpy as np
 from .families import HELD_OUT, Rng, Size, setting
 from .motion import Motion
 from .optics import Camera, tier
-from .props import RIM, STROKE, tip
+from .props import RIM, STROKE, tip, trail
 from .scenes import HUES, SHAPES, SIZES, Event, Object, Scene
 from .staging import (FOCAL, FPS, Body, OpeningView, Placed, between, opening_view,
                                    overlap, pick, spot)
 
 # %% auto #0
-__all__ = ['FORMS', 'TEMPO', 'ODD_TEMPO', 'SECRET_STROKES', 'BRUSH', 'BEGIN', 'FINISH', 'EXIT_SECONDS', 'held_out_stroke',
-           'outline', 'timed', 'brush_for', 'easel', 'bystander', 'beside', 'painter']
+__all__ = ['FORMS', 'TEMPO', 'ODD_TEMPO', 'SECRET_STROKES', 'BRUSH', 'BEGIN', 'FINISH', 'EXIT_SECONDS', 'TWINS',
+           'held_out_stroke', 'outline', 'timed', 'brush_for', 'easel', 'bystander', 'beside', 'painter', 'erased',
+           'displaced']
 
 # %% ../../nbs/02ca_painting.ipynb #52e2b8d9
 FORMS = dict(line=("left to right", "right to left", "upward", "downward"),
@@ -163,3 +164,27 @@ def painter(rng: Rng, size: Size, frames: int, split: str) -> Scene:
                      pixels_per_unit=tier(*size), **setting(rng))
     raise ValueError(f"no stroke fits into {frames} frames of {size[0]}x{size[1]} pixels; "
                      "use 9 frames or more, and one of the native sizes")
+
+# %% ../../nbs/02ca_painting.ipynb #bccc80a5
+def erased(scene: Scene) -> Scene:
+    "The twin whose canvas forgets the stroke as soon as it is finished."
+    paint = scene.events[0]
+    return scene.replace(events=(*scene.events, Event("erase", paint.data[0], paint.other)))
+
+
+def displaced(scene: Scene) -> Scene:
+    "The twin whose paint appears far from the brush, as if another one, never seen, left it."
+    paint, unseen = scene.events[0], len(scene.objects)
+    brush, canvas = scene.objects[paint.subject], scene.objects[paint.other]
+    corners = trail(scene, paint)[1]
+    upright = np.ptp(corners[:, 0]) < 0.9               # to the side, or else up or down
+    far = -math.copysign(0.8 if upright else 0.62, corners[:, 0 if upright else 1].mean())
+    c, s = math.cos(canvas.yaw) * upright, math.sin(canvas.yaw) * upright
+    keys = tuple((t, x, y, z + far * (not upright)) for t, x, y, z in brush.motion.keys)
+    ghost = brush.replace(motion=brush.motion.replace(keys=keys),
+                          position=(brush.position[0] + c * far, brush.position[1] + s * far))
+    events = (paint.replace(subject=unseen), Event("vanish", 0.0, unseen))
+    return scene.replace(objects=(*scene.objects, ghost), events=events)
+
+
+TWINS = dict(erased=erased, displaced=displaced)
