@@ -10,6 +10,17 @@ __version__ = "0.0.1"
 
 # %% ../nbs/20b_package.ipynb #01113ea5
 import importlib
+import os
+import sys
+
+# %% ../nbs/20b_package.ipynb #c79f2fdf
+def _wait_politely() -> None:
+    "Let threads of OpenMP sleep soon while they wait, unless that was chosen, or is too late."
+    if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+_wait_politely()
 
 # %% ../nbs/20b_package.ipynb #126ade64
 _HOME = {  # name -> the module that defines it

@@ -165,3 +165,23 @@ def test_importing_the_package_is_quick(seconds):
 @pytest.mark.skipif("sora_nb.cli" not in LIGHT, reason="this version has no command line")
 def test_help_is_quick(seconds):
     check_quicker(seconds, "help", 0.25)
+
+
+# --- threads ---------------------------------------------------------------------------------------
+def check_polite(first: str = ""):
+    """Importing the package lets waiting threads sleep, in time, and not if that was chosen."""
+    code = f"{first}\nimport sora_nb, os; print(os.environ.get('GOMP_SPINCOUNT'))"
+    clean = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    for chosen, expected in (({}, "1000"), (dict(GOMP_SPINCOUNT="7"), "7"),
+                             (dict(OMP_WAIT_POLICY="active"), "None")):
+        done = subprocess.run([sys.executable, "-c", code], env=clean | chosen, text=True,
+                              capture_output=True, check=True)
+        assert done.stdout.strip() == expected, (chosen, done.stdout)
+
+
+def test_waiting_threads_sleep():
+    check_polite()
+    with pytest.raises(AssertionError, match="None"):
+        check_polite("import sys; sys.modules['torch'] = sys")  # as if torch came first: too late
+    with pytest.raises(AssertionError, match="'1000'"):
+        check_polite("import os; os.environ['GOMP_SPINCOUNT'] = '1000'")  # overrules what was chosen
