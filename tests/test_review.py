@@ -1,7 +1,9 @@
 """Promises that a reader of the tests found unguarded; each check rejects the broken code he tried.
 
 Geometry is checked against points on the surfaces of solids, not against the renderer's rays."""
+import json
 import re
+import shlex
 import subprocess
 import time
 from dataclasses import replace
@@ -12,7 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sora_nb import attention, vae as vae_module
+from sora_nb import attention, cli, vae as vae_module
 from sora_nb.attention import SelfAttention, frequencies
 from sora_nb.measures import haar, haar_loss
 from sora_nb.patches import Segments
@@ -501,3 +503,48 @@ def test_reading_is_fast():
             check_reading_is_fast(lambda video: [read(video) for _ in range(8)])
     finally:
         torch.set_num_threads(threads)
+
+
+def holds(commit, name):
+    "The sha256 of a shipped checkpoint at a commit, None where git does not know that commit."
+    show = ["git", "-C", results.repository(), "show", f"{commit}:data/checkpoints/{name}.json"]
+    done = subprocess.run(show, capture_output=True, text=True)
+    return json.loads(done.stdout)["sha256"] if done.returncode == 0 else None
+
+
+def check_published(name, record):
+    """A published number can be made again: its command writes this record, about these clips; and
+    its commit holds the weights that it names, or says with a + that it does not."""
+    words = shlex.split(record["command"])
+    assert words[:2] == ["sora-nb", "evaluate"], words
+    args = cli.parser().parse_args(words[1:])
+    assert name == (args.name or f"{args.what}-{args.split}"), "the command writes another record"
+    assert (record["split"], record["n"]) == (args.split, args.clips)
+    assert record["seeds"] == (list(range(args.seeds)) if args.what == "diversity" else [args.seed])
+    weights = dict(vae="vae", parsers="shape_parser").get(args.what, "dit")
+    assert re.fullmatch("[0-9a-f]{64}", record["checkpoint"] or ""), f"which {weights}?"
+    commit, plus = re.fullmatch(r"([0-9a-f]{40})(\+?)", record["commit"]).groups()
+    assert plus or holds(commit, weights) in (None, record["checkpoint"]), "weights came later"
+
+
+RECORDS = {path.stem: json.loads(path.read_text())
+           for path in sorted((results.repository() / "data" / "results").glob("*.json"))}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_published_numbers_can_be_made_again(name):
+    check_published(name, RECORDS[name])
+
+
+def test_records_that_cannot_be_made_again_are_found(monkeypatch):
+    record = RECORDS["vae-iid"]
+    check_published("vae-iid", record)
+    for name, change in (("vae_iid", {}), ("vae-iid", dict(checkpoint=None)), ("vae-iid", dict(n=1)),
+                         ("vae-iid", dict(seeds=[51])), ("vae-iid", dict(split="combo")),
+                         ("vae-iid", dict(command="python -c 'print(1)'"))):
+        with pytest.raises(AssertionError):
+            check_published(name, dict(record, **change))
+    monkeypatch.setitem(globals(), "holds", lambda commit, name: "other weights")
+    check_published("vae-iid", dict(record, commit="a" * 40 + "+"))
+    with pytest.raises(AssertionError, match="weights came later"):
+        check_published("vae-iid", dict(record, commit="a" * 40))
