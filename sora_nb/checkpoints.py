@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CheckpointError', 'save_checkpoint', 'shipped_folders', 'checkpoint_folders', 'find_checkpoint', 'read_card',
-           'totals', 'check_card', 'locate_checkpoint', 'load_checkpoint', 'load_weights', 'cache_dir']
+           'totals', 'history_of', 'check_card', 'locate_checkpoint', 'load_checkpoint', 'load_weights', 'cache_dir']
 
 # %% ../nbs/01b_checkpoints.ipynb #2e84d9b9
 import hashlib
@@ -122,6 +122,15 @@ def totals(card: Mapping[str, Any]) -> dict[str, float]:
     counts = {key: [part[key] for part in parts if isinstance(part.get(key), (int, float))]
               for key in ("steps", "flops", "samples", "tokens", "wall_s")}
     return {key: sum(numbers) for key, numbers in counts.items() if numbers}
+
+
+def history_of(card: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the card of a training that goes on from this checkpoint must remember of it."""
+    history = card.get("history")
+    keys = ("command", "seed", "steps", "flops", "samples", "tokens", "wall_s", "val_loss",
+            "sha256")
+    own = {key: card[key] for key in keys if key in card}
+    return [*(history if isinstance(history, list) else []), own]
 
 
 def check_card(weights: Path, card: Mapping[str, Any], expect: Mapping[str, Any]) -> None:

@@ -225,7 +225,8 @@ class LatentDataset(Dataset):
     def __init__(self, folder: str | Path) -> None:
         folder = Path(folder)
         if not (folder / "index.jsonl").exists():
-            raise FileNotFoundError(f"{folder} holds no index.jsonl: make it with encode_world")
+            raise FileNotFoundError(f"{folder} holds no index.jsonl: make one with "
+                                    "`sora-nb encode --clips N`, or encode_world")
         self.card = json.loads((folder / "card.json").read_text())
         self.records = [json.loads(line) for line in open(folder / "index.jsonl", "rb")
                         if line.endswith(b"\n")]

@@ -73,8 +73,8 @@ class Run:
                              "another name, or the path of an empty or new folder")
         old = json.loads(path.read_text()) if path.exists() and not restart else config
         if differ := [k for k in old.keys() | config.keys() if old.get(k) != config.get(k)]:
-            raise ValueError(f"{self.folder} holds a training with other {sorted(differ)}: pass "
-                             "restart=True to begin anew, or another name")
+            raise ValueError(f"{self.folder} holds a training with other {sorted(differ)}: begin "
+                             "anew (restart=True, --restart), or choose another name")
         for written in self._written() if restart else ():
             written.unlink()
         with atomic_write(path) as part:
@@ -120,8 +120,8 @@ class Run:
             return _read_snapshot(paths[-1])
         if old := sorted(self.folder.glob("step-*.ckpt")):
             raise ValueError(f"{self.folder} was left by an older version: {old[-1].name} is a "
-                             "pickle, which is not read; pass restart=True to begin anew, or "
-                             "another name")
+                             "pickle, which is not read; begin anew (restart=True, --restart), "
+                             "or choose another name")
         return None
 
     def append(self, rows: Sequence[dict]) -> None:

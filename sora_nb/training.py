@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 # %% ../nbs/08b_training.ipynb #48141d71
-from .checkpoints import save_checkpoint
+from .checkpoints import save_checkpoint, totals
 from .data import NOISE, LatentDataset, Mix, TokenBatch, step_generator, token_batch
 from .diffusion import add_noise, target
 from .dit import dit_flops
@@ -165,7 +165,8 @@ class DiTTraining(Training):
         card = dict(self.facts(), kind="dit", config=_plain(self.dit), text=_plain(self.text),
                     tokenizer=self.tokenizer.to_json(), val_loss=self.validate(),
                     world_version=WORLD_VERSION, caption_version=CAPTION_VERSION)
-        return tensors, {**card, **self.known_facts, **facts}
+        card = {**card, **self.known_facts, **facts}
+        return tensors, dict(card, total=totals(card)) if "history" in card else card
 
 # %% ../nbs/08b_training.ipynb #4b1cf451
 def held_out_batches(data: LatentDataset, budget: int = 4096, n: int = 8) -> list[TokenBatch]:
@@ -181,11 +182,13 @@ def train_dit(dit: nn.Module, text: nn.Module, tokenizer, data: LatentDataset, *
               out: str | Path | None = None, budget: int = 4096, mix: Mix = Mix(),
               milestones: Sequence[float] = (), validate_every: int = 500, restart: bool = False,
               workers: int = 0, save_every: float = 60.0, quiet: bool | None = None,
-              command: str = "", words: Iterable[str] = (), **recipe) -> Run:
+              command: str = "", words: Iterable[str] = (), history: Sequence[dict] = (),
+              **recipe) -> Run:
     """Train `dit` and its `text` encoder on a latent cache, export both to `out` (or the run).
 
     budget: tokens of a batch. milestones: FLOPs at which the average is exported beside the log.
     words: those that the model knew before; the card has them and those of the captions.
+    history: of the weights that it goes on from (`checkpoints.history_of` their card).
     recipe: fields of `Recipe`, for example `minutes=60, lr=1e-3, seed=0`."""
     if not hasattr(tokenizer, "to_json"):
         raise TypeError(f"a checkpoint must hold its tokenizer: {type(tokenizer).__name__} has no "
@@ -195,6 +198,8 @@ def train_dit(dit: nn.Module, text: nn.Module, tokenizer, data: LatentDataset, *
                  mix=asdict(mix), budget=budget,
                  words=sorted(lexicon(c for r in data.records for v in r["captions"].values()
                                       for c in v) | set(words)))
+    if history:
+        facts["history"] = list(history)
     batches = held_out_batches(held_out, budget) if held_out else ()
     module = DiTTraining(dit, text, tokenizer, Recipe(**recipe), batches, **facts)
     run = Run(name, dict(module.recipe.fixed(), model=_plain(dit), text=_plain(text),

@@ -1,5 +1,7 @@
 """The command line, as a person meets it: from an empty folder, with a tiny random checkpoint."""
 import argparse
+import json
+import re
 import shlex
 import subprocess
 import sys
@@ -8,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import tiny
-from sora_nb import evaluations
-from sora_nb.checkpoints import load_checkpoint
+from sora_nb import checkpoints, evaluations
+from sora_nb.checkpoints import load_checkpoint, save_checkpoint
 from sora_nb.cli import main
 from sora_nb.probes.results import read_result, write_result
 from sora_nb.video import Video
@@ -92,6 +94,44 @@ def test_training_goes_on_from_the_weights_of_a_checkpoint(here, folder):
     assert distance("--init", str(folder / "dit.safetensors")) < 1e-3 < distance("--seed", "1")
 
 
+def test_init_brings_its_own_size(here, folder, capsys):
+    "Another --size than that of the weights is refused; the same one may be said again."
+    assert main(["encode", "--clips", "2", "--out", "latents"]) == 0
+    train = ["train", "dit", "--data", "latents", "--steps", "1", "--init", "dit"]
+    capsys.readouterr()
+    for option in (["--size", "small"], ["--text-size", "tiny"]):
+        assert main([*train, *option]) == 2
+        assert f"{' '.join(option)}: the weights of --init dit have another" in capsys.readouterr().err
+    assert main([*train, "--size", "nano", "--text-size", "nano"]) == 0
+    assert main(["train", "vae", "--steps", "1", "--init", "vae", "--size", "base"]) == 2
+    assert "--size base: the weights of --init vae have another" in capsys.readouterr().err
+
+
+def check_continued(card, first):
+    "The card of a continued training names its forerunner, and the cost of both."
+    assert card["steps"] == 3 and card["history"][-1]["sha256"] == first["sha256"]
+    assert card["history"][-1]["command"].startswith("sora-nb train dit --steps 2")
+    assert card["total"]["steps"] == 5 and card["total"]["flops"] > card["flops"] > 0
+
+
+def test_a_continued_training_tells_what_all_of_it_cost(here, folder, capsys):
+    assert main(["encode", "--clips", "2", "--out", "latents"]) == 0
+    for name in ("vae.json", "vae.safetensors"):
+        (here / name).write_bytes((folder / name).read_bytes())
+    cards = []
+    for steps, options in (("2", ["--size", "nano"]), ("3", ["--init", "./dit2"])):
+        assert main(["train", "dit", "--steps", steps, "--data", "latents", "--name", f"run{steps}",
+                     "--out", f"dit{steps}.safetensors", *options]) == 0
+        cards.append(load_checkpoint(f"./dit{steps}")[1])
+    assert "history" not in cards[0] and "total" not in cards[0]
+    check_continued(cards[1], cards[0])
+    with pytest.raises(AssertionError):
+        check_continued(dict(cards[1], total=cards[0]), cards[0])
+    assert main(["train", "dit", "--steps", "2", "--data", "latents", "--size", "nano", "--lr", "1",
+                 "--name", "run2"]) == 2
+    assert "begin anew (restart=True, --restart)" in capsys.readouterr().err
+
+
 def test_train_vae(here, capsys):
     assert main(["train", "vae", "--size", "nano", "--steps", "1", "--evaluate", "2",
                  "--out", "vae.safetensors"]) == 0
@@ -131,11 +171,41 @@ def test_evaluate(what, here, folder, capsys):
     out = capsys.readouterr().out
     assert f"  {list(record['columns'])[-1]} " in out and out.endswith(f"{what}-iid.json\n")
     if what == "parsers":
-        assert record["checkpoint"] is None, "they are judges, not judged"
+        check_judged(record, "shape_parser")
     else:
         check_judged(record, folder / ("vae" if what == "vae" else "dit"))
     if what == "vae":
         assert record["columns"]["vae"] < 0.3 < 0.9 < record["columns"]["real"], "it is untrained"
+        check_scores(record, out)
+
+
+def check_scores(record, out):
+    "Decibels are in the record too, and on the screen, of as many clips; noise is below 15 dB."
+    scores = record.get("scores", {})
+    assert {"psnr", "object_psnr", "motion_within", "motion_across", "n"} <= set(scores), scores
+    assert 0 < scores["psnr"] < 15 and scores["n"] == record["n"]
+    assert f"  object psnr {scores['object_psnr']:.4g}\n" in out, out
+
+
+def check_folder_first(evaluate, monkeypatch, capsys):
+    "A record that could not be written is refused before anything is measured."
+    def never(args):
+        raise AssertionError("measured first")
+
+    Path("file").touch()
+    monkeypatch.setattr(evaluations, "MEASURES", {
+        what: (never, *rest) for what, (_, *rest) in evaluations.MEASURES.items()})
+    for folder in ("file", "file/below", "/proc/nowhere/at/all"):
+        assert evaluate(["evaluate", "parsers", "--folder", folder]) == 2
+        error = capsys.readouterr().err
+        assert "choose another --folder" in error and error.count("\n") == 1, error
+
+
+def test_a_record_has_a_place_before_it_is_measured(here, monkeypatch, capsys):
+    check_folder_first(main, monkeypatch, capsys)
+    monkeypatch.setattr(evaluations, "check_folder", lambda folder: None)
+    with pytest.raises(AssertionError, match="measured first"):
+        check_folder_first(main, monkeypatch, capsys)
 
 
 def test_evaluations_that_forget_are_rejected(here, folder, monkeypatch):
@@ -155,6 +225,8 @@ def test_evaluations_that_forget_are_rejected(here, folder, monkeypatch):
             check_evaluation(broken, "vae", *EVALUATIONS["vae"])
     with pytest.raises(AssertionError):
         check_judged(dict(checkpoint="?"), folder / "vae")
+    with pytest.raises(AssertionError):
+        check_scores(dict(n=16), "")
 
 
 # --- mistakes cost one line, and no time ----------------------------------------------------------
@@ -189,9 +261,9 @@ def complain(arguments, capsys) -> str:
     (["generate", "a", "--out", "no/x.mp4"], "there is no folder no"),
     (["generate", "a", "--checkpoint", "best"], "no checkpoint 'best'; looked in"),
     (["generate", "a", "--checkpoint", "vae"], "kind = 'vae'"),
-    (["train", "vae"], "a training needs a budget"),
+    (["train", "vae"], "a training needs a budget: give --minutes or --steps"),
     (["train", "gan"], "invalid choice: 'gan'"),
-    (["train", "dit", "--steps", "1", "--data", "no"], "no holds no"),
+    (["train", "dit", "--steps", "1", "--data", "no"], "make one with `sora-nb encode --clips N`"),
     (["encode"], "one of the arguments folder --clips is required"),
     (["encode", "--clips", "0"], "'0' is no whole number of at least 1"),
     (["encode", "--clips", "5", "--split", "test"], "invalid choice: 'test'"),
@@ -203,7 +275,16 @@ def complain(arguments, capsys) -> str:
     (["evaluate", "parsers", "--checkpoint", "dit"], "unrecognized arguments: --checkpoint"),
     (["evaluate", "diversity", "--clips", "16", "--seeds", "1"], "seeds must be at least 2"),
     (["generate", "a", "--guidance-scale", "nan"], "guidance_scale must be a number"),
-    (["generate", "a", "--seed", "-1"], "seed must be a whole number"),
+    (["generate", "a", "--seed", "-1"], "--seed: '-1' is no whole number of at least 0"),
+    (["generate", "a", "--seed", "9" * 23], "--seed: 99999999999999999999 has 23 digits"),
+    (["generate", "a", "--seconds", "1e308"], "seconds must be a number of at least 0"),
+    (["train", "vae", "--minutes", "-1"], "--minutes: '-1' is no positive number"),
+    (["train", "vae", "--minutes", "nan"], "--minutes: 'nan' is no positive number"),
+    (["train", "vae", "--steps", "1", "--lr", "0"], "--lr: '0' is no positive number"),
+    (["train", "dit"], "a training needs a budget: give --minutes or --steps"),
+    (["train", "dit", "--steps", "1", "--seed", "-1"], "--seed: '-1' is no whole number"),
+    (["train", "dit", "--steps", "1", "--workers", "-1"], "--workers: '-1' is no whole number"),
+    (["encode", "--clips", "5", "--start", "-3", "--out", "e"], "--start: '-3' is no whole"),
 ])
 def test_mistakes(here, capsys, arguments, complaint):
     assert complaint in complain(arguments, capsys)
@@ -234,3 +315,29 @@ def test_info(here, folder, capsys):
     sha = load_checkpoint(folder / "dit")[1]["sha256"][:12]
     assert f"{folder}: 2 checkpoints" in out and sha in out
     assert run("--version").stdout.startswith("sora-nb 0.")
+
+
+FOREIGN = {"no facts": {}, "odd facts": dict(bytes="many", sha256=7, scores=[1], steps="all",
+           flops=None, history="lost"), "a list": [1, 2]}
+
+
+def check_info(info, here, monkeypatch, capsys):
+    "Steps and FLOPs are those of all trainings; a foreign card is described, and stops nothing."
+    monkeypatch.setenv("SORA_NB_CHECKPOINTS", str(here))
+    for name, card in FOREIGN.items():
+        (here / f"a {name}.safetensors").touch()
+        (here / f"a {name}.json").write_text(json.dumps(card))
+    (here / "a missing.safetensors").touch()
+    twice = dict(steps=10, flops=1e9, history=[dict(note="data"), dict(steps=90, flops=2.5e9)])
+    save_checkpoint(here / "z", {}, twice)
+    assert info(["info"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"a {name}" in out for name in (*FOREIGN, "missing")) and "is no card" in out
+    assert re.search(r"z: .*steps 100, 3.5e\+09 FLOPs", out), out
+
+
+def test_info_of_all_trainings_and_foreign_cards(here, monkeypatch, capsys):
+    check_info(main, here, monkeypatch, capsys)
+    monkeypatch.setattr(checkpoints, "totals", lambda card: {})
+    with pytest.raises(AssertionError):
+        check_info(main, here, monkeypatch, capsys)
