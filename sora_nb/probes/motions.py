@@ -18,6 +18,8 @@ __all__ = ['STANCE', 'PITCH', 'HALFWAY', 'HEIGHTS', 'MIDDLE', 'STILL', 'WIGGLE',
 # the silhouette's area, its height and width (the widest); measured on 500 renders
 STANCE = dict(sphere=(0.29, 1.82, 2.1, 2.15), cube=(1.31, 2.56, 2.95, 3.15),
               cylinder=(1.03, 2.25, 2.7, 2.3), cone=(1.04, 1.64, 2.3, 2.05))
+STANCE |= dict(eater=STANCE["sphere"], brush=STANCE["sphere"],
+               wall=(0.37, 2.0, 2.0, 2.0))            # thin: its centre is as far away as its foot
 PITCH = np.arctan2(Camera().height - Camera().target[2], Camera().radius)
 HALFWAY = float(np.sqrt(SIZES["small"] * SIZES["large"]))
 

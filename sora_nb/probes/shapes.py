@@ -14,19 +14,21 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 # %% auto #0
-__all__ = ['SIDE', 'LOOKS', 'crop', 'ShapeNet', 'blur', 'spoil', 'examples', 'shape_data', 'train_shapes', 'training_flops',
-           'accuracy', 'make', 'shape_net', 'best_frames', 'read_shapes']
+__all__ = ['SIDE', 'FORMS', 'FILMED', 'LOOKS', 'crop', 'ShapeNet', 'blur', 'spoil', 'examples', 'shape_data', 'train_shapes',
+           'training_flops', 'accuracy', 'make', 'shape_net', 'best_frames', 'read_shapes']
 
 # %% ../../nbs/09d_shapes.ipynb #09a79d9a
 from ..checkpoints import load_checkpoint, load_weights, save_checkpoint
 from .pixels import Footage, Track, find_tracks, neighbours, sample
-from ..world.mixture import PLAIN
+from ..world.mixture import MIXTURE
 from ..world.render import Clip, render
 from ..world.sampler import World
 from ..world.scenes import SHAPES, WORLD_VERSION
 
 # %% ../../nbs/09d_shapes.ipynb #71b04ea0
 SIDE = 24                               # pixels of the picture that the network sees
+FORMS = (*SHAPES, "wall", "brush", "eater")     # what it can name: solids, and what acts in stories
+FILMED = tuple(name for name in MIXTURE if name != "game")      # families whose clips show them
 
 
 def crop(footage: Footage, track: Track, t: int) -> np.ndarray:
@@ -49,7 +51,7 @@ def crop(footage: Footage, track: Track, t: int) -> np.ndarray:
 
 # %% ../../nbs/09d_shapes.ipynb #3c454bd1
 class ShapeNet(nn.Module):
-    "Crops [n, 3, SIDE, SIDE] -> scores [n, 4] of the `SHAPES`."
+    "Crops [n, 3, SIDE, SIDE] -> scores [n, 7] of the `FORMS`."
 
     def __init__(self, width: int = 24):
         super().__init__()
@@ -59,7 +61,7 @@ class ShapeNet(nn.Module):
                                   conv(2 * width, 2 * width, 1), conv(2 * width, 2 * width, 2),
                                   nn.AvgPool2d(2), nn.Flatten())
         self.decide = nn.Sequential(nn.Linear(18 * width, 64), nn.GELU(),
-                                    nn.Linear(64, len(SHAPES)))
+                                    nn.Linear(64, len(FORMS)))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.decide(self.look(x))
@@ -88,22 +90,22 @@ def examples(clip: Clip, frames: np.ndarray) -> tuple[list[np.ndarray], list[int
     footage = Footage(frames, clip.video.fps, clip.scene.pixels_per_unit)
     tracks, crops, answers = find_tracks(footage), [], []
     for k, thing in enumerate(clip.scene.objects):
-        if thing.color not in tracks:
+        if thing.color not in tracks:                   # a canvas is white, and no track of ours
             continue
         track = tracks[thing.color]
         good = (track.area > 14 * footage.zoom) & (clip.truth.visible[:, k] > 0.45)
         for t in np.nonzero(good)[0]:
             crops.append(crop(footage, track, t))
-            answers.append(SHAPES.index(thing.shape))
+            answers.append(FORMS.index(thing.shape))
     return crops, answers
 
 
 def shape_data(n: int, split: str = "train", seed: int = 5, sigma: float = 1.3,
-               noise: float = 0.04) -> tuple[Tensor, Tensor]:
-    """Crops [N, 3, SIDE, SIDE] and shapes [N] from 3 frames of each of n scenes.
+               noise: float = 0.04, families=FILMED) -> tuple[Tensor, Tensor]:
+    """Crops [N, 3, SIDE, SIDE] and forms [N] from 3 frames of each of n scenes.
 
     sigma, noise: the worst that happens to a clip; half of the clips keep their sharpness."""
-    world, rng, crops, answers = World(seed, split, PLAIN), np.random.default_rng(seed), [], []
+    world, rng, crops, answers = World(seed, split, families), np.random.default_rng(seed), [], []
     for i in range(n):
         scene = world.scene(i)
         count = min(3, scene.frames)
@@ -145,7 +147,7 @@ def accuracy(net: nn.Module, crops: Tensor, answers: Tensor) -> float:
         return float((net(crops).argmax(1) == answers).float().mean())
 
 # %% ../../nbs/09d_shapes.ipynb #c277ae04
-def make(path: str = "data/checkpoints/shape_parser", clips: int = 3500, steps: int = 1500,
+def make(path: str = "data/checkpoints/shape_parser", clips: int = 5000, steps: int = 2000,
          width: int = 24, seed: int = 0) -> dict:
     "Train the network that ships with the project (about 3 minutes on one core); returns its card."
     crops, answers = shape_data(clips)
@@ -193,4 +195,4 @@ def read_shapes(footage: Footage, tracks: Mapping[str, Track], net: nn.Module) -
     with torch.no_grad():
         votes = net(torch.from_numpy(np.stack(crops))).log_softmax(-1).numpy()
     votes = np.split(votes, np.cumsum([len(f) for f in frames.values()])[:-1])
-    return {color: SHAPES[vote.mean(0).argmax()] for color, vote in zip(frames, votes)}
+    return {color: FORMS[vote.mean(0).argmax()] for color, vote in zip(frames, votes)}
