@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from sora_nb.probes.diversity import (
 )
 from sora_nb.probes.motions import measure, name_motion
 from sora_nb.probes.parsers import Reading, judge, read
+from sora_nb.probes.pieces import how_many
 from sora_nb.probes.pixels import Footage, find_tracks, free_ground, neighbours, unproject
 from sora_nb.probes.results import (
     bootstrap,
@@ -136,6 +138,63 @@ def test_tracks():
     for broken in ("apart", "whole"):
         with pytest.raises(AssertionError):
             check_tracks(always(broken))
+
+
+# --- pieces -----------------------------------------------------------------------------------
+
+
+def pasted(video, mask, way):
+    "The clip with what a mask shows copied to another place."
+    frames, copies = video.frames.copy(), np.roll(mask, way, (1, 2))
+    frames[copies] = np.roll(video.frames, way, (1, 2))[copies]
+    return video.replace(frames=frames)
+
+
+def check_pieces(count):
+    "A thing that was pasted twice is two; one behind a post, or a noisy one, is one."
+    ball, post = (Object("sphere", "red", "large", (0.0, 1.2)),
+                  Object("wall", "blue", "small", (0.0, 0.2), extent=(0.12, 0.12, 0.7)))
+    def of(video):
+        return {c: count(t, 1.0) for c, t in find_tracks(Footage.of(video)).items()}
+    alone, behind = render(Scene((ball,))).video, render(Scene((ball, post)), frames=3).video
+    mask, rng = find_tracks(Footage.of(alone))["red"].mask, np.random.default_rng(0)
+    assert of(alone) == {"red": 1} and of(behind) == {"red": 1, "blue": 1}
+    for way in ((0, 20), (18, 3), (18, -20)):
+        forged = pasted(alone, mask, way)
+        assert of(forged) == {"red": 2}
+        assert of(forged.replace(frames=spoil(forged.frames, rng, 0.6, 0.02))) == {"red": 2}
+    assert of(pasted(pasted(alone, mask, (0, 20)), mask, (0, -20))) == {"red": 3}
+    briefly = mask & (np.arange(len(mask)) < 4)[:, None, None]
+    assert of(pasted(alone, briefly, (0, 20))) == {"red": 1}, "a flicker is not a thing"
+
+
+def test_pieces():
+    check_pieces(how_many)
+    for broken in (lambda track, zoom: 1,                           # one colour, one thing
+                   lambda track, zoom: how_many(                    # not bridged
+                       replace(track, cover=np.zeros_like(track.mask)), zoom),
+                   lambda track, zoom: how_many(                    # anything covers
+                       replace(track, cover=np.ones_like(track.mask)), zoom)):
+        with pytest.raises(AssertionError):
+            check_pieces(broken)
+
+
+def check_count(reader):
+    "The judge's count: real clips as they are, a forged one has a thing too many."
+    for family in ("attributes", "occluder", "bite"):
+        clip = World(6, "iid", [family])[0]
+        count = next(f for f in clip.facts if f.kind == "count")
+        assert reader(clip.video).scene["count"] == count.value, family
+    scene = one(at=(-0.8, 0.5))
+    mask = find_tracks(footage_of(scene))["red"].mask
+    assert reader(pasted(render(scene).video, mask, (0, 24))).scene["count"] == "two"
+
+
+def test_count(monkeypatch):
+    check_count(read)
+    monkeypatch.setattr(parsers, "how_many", lambda track, zoom: 1)
+    with pytest.raises(AssertionError):
+        check_count(read)
 
 
 # --- backdrop ---------------------------------------------------------------------------------

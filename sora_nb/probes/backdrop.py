@@ -14,7 +14,8 @@ from ..world.backdrop import LIGHT, SQUARE, TONE, checkered, haze, sky
 from ..world.optics import CAMERA_MOTIONS, LOOKS, Camera, project
 
 # %% auto #0
-__all__ = ['PHASES', 'CHECKERED', 'PATHS', 'Palette', 'palette', 'light_and_tone', 'checker_score', 'likeness', 'camera_scores']
+__all__ = ['PHASES', 'CHECKERED', 'PATHS', 'MOMENTS', 'Palette', 'palette', 'light_and_tone', 'checker_score', 'likeness',
+           'camera_scores']
 
 # %% ../../nbs/09c_backdrop.ipynb #bb9795b0
 @dataclass(frozen=True, eq=False)
@@ -61,10 +62,11 @@ PHASES = 4                              # of the checkerboard, per square and ax
 CHECKERED = 0.6                         # least correlation; speckles stay below 0.4
 
 
-def checker_score(footage: Footage, free: np.ndarray, light: str, tone: str) -> float:
+def checker_score(footage: Footage, free: np.ndarray, light: str, tone: str,
+                  camera: Camera = Camera()) -> float:
     "Correlation of the ground of frame 0 with a checkerboard, the best over its phases."
     rc, (h, w) = pixel_grid(footage.size), footage.size
-    xy, depth = unproject(rc[None], Camera(), [0.0], footage)
+    xy, depth = unproject(rc[None], camera, [0.0], footage)
     mix = palette(light, tone, rc, depth[0], h).mix(footage.frames[0].reshape(-1, 3) / 255)
     x, y = (xy[0].T / SQUARE).reshape(2, h, w)           # in squares
     du, dv = (np.abs(np.gradient(v, axis=0)) + np.abs(np.gradient(v, axis=1)) for v in (x, y))
@@ -89,9 +91,10 @@ def likeness(a: np.ndarray, b: np.ndarray, rolls: int = 4) -> float:
 # %% ../../nbs/09c_backdrop.ipynb #78bc5115
 PATHS = (Camera(), *(Camera(motion, speed) for motion in (*CAMERA_MOTIONS, *LOOKS)
                      if motion != "static" for speed in ("slow", "fast")))
+MOMENTS = (1 / 8, 1 / 3, 2 / 3, 1)      # shares of a clip at which its ground is compared
 
 
-def camera_scores(footage: Footage, free: np.ndarray, paths=PATHS, looks: int = 4,
+def camera_scores(footage: Footage, free: np.ndarray, paths=PATHS,
                   compare=likeness) -> np.ndarray:
     "How well the ground of frame 0 is found again in later frames, if the camera takes each path."
     rc = pixel_grid(footage.size, 2)
@@ -100,7 +103,7 @@ def camera_scores(footage: Footage, free: np.ndarray, paths=PATHS, looks: int = 
     keep = (depth[0] < 12) & free[0, i, j]
     start = footage.gray[0, i[keep], j[keep]]
     points = np.pad(xy[:, keep], ((0, 0), (0, 0), (0, 1)))                      # [1, P, 3]
-    later = np.unique(np.linspace(0, len(free) - 1, looks + 1).round().astype(int))[1:]
+    later = np.unique(np.maximum(np.multiply(MOMENTS, len(free) - 1).round().astype(int), 1))
     blocked, scores = 1 - free.astype(np.float32), []
     for path in paths:
         seen = project(np.repeat(points, len(later), 0), *pose(path, footage.times[later]),
@@ -108,6 +111,6 @@ def camera_scores(footage: Footage, free: np.ndarray, paths=PATHS, looks: int = 
         value, inside = sample(footage.gray, later[:, None], seen[..., :2])
         covered, _ = sample(blocked, later[:, None], seen[..., :2])
         use = inside & (covered < 0.05) & (seen[..., 2] > 0.5)
-        scores.append(np.mean([compare(start[u], v[u]) if u.sum() >= 40 else 0.0
-                               for u, v in zip(use, value)]))
+        found = [compare(start[u], v[u]) for u, v in zip(use, value) if u.sum() >= 40]
+        scores.append(np.mean(found) if found else 0.0)
     return np.array(scores)

@@ -5,19 +5,25 @@
 # %% ../../nbs/09e_parsers.ipynb #46517267
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from .backdrop import (CHECKERED, PATHS, camera_scores, checker_score,
                                      light_and_tone)
+from .hiding import hides, place
+from .laws import collision, lifted, name_flight
 from .motions import HALFWAY, ground_track, measure, name_motion, only_hidden
+from .pieces import how_many
 from .pixels import Footage, Track, find_tracks, free_ground
 from .shapes import best_frames, read_shapes, shape_net
+from .takes import cuts, film_motions, read_takes
 from ..video import Video
 from ..world.facts import COUNT_NAMES, Fact
+from ..world.mixture import PLAIN
 from ..world.optics import Camera
 from ..world.staging import DEPTH_GAP, SIDE_GAP
 
@@ -25,7 +31,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 # %% auto #0
-__all__ = ['Thing', 'Reading', 'read_thing', 'repeats', 'read', 'relations', 'passes', 'holds', 'judge']
+__all__ = ['AIRBORNE', 'READ', 'TRAITS', 'Thing', 'Tale', 'Reading', 'read_motion', 'read_thing', 'repeats', 'read_tales',
+           'read_take', 'read_film', 'read', 'relations', 'passes', 'filmed', 'holds', 'judge']
 
 # %% ../../nbs/09e_parsers.ipynb #d14ef105
 @dataclass(frozen=True, eq=False)
@@ -41,32 +48,59 @@ class Thing:
     depth: float                        # of the centre when first seen, world units
 
 
+class Tale(NamedTuple):
+    "Something that happens to a thing, or between two: hide, hit, after, place."
+    kind: str
+    value: str
+    color: str
+    other: str | None = None            # the colour of the second one
+
+
 @dataclass(frozen=True, eq=False)
 class Reading:
-    "What the frames say: things by colour, and the kinds of fact that are about the whole scene."
+    "What the frames say: things by colour, what is about the whole scene, what happens, the shots."
     things: dict[str, Thing]
     scene: dict[str, str | None]        # count, light, pattern, tone, camera, camera speed, loop
+    tales: frozenset[Tale] = frozenset()
+    shots: tuple[tuple[str, float, float], ...] = ()    # of a film: kind, start and stop (seconds)
 
 # %% ../../nbs/09e_parsers.ipynb #29bb442a
-def read_thing(footage: Footage, color: str, track: Track, shape: str, path: Camera) -> Thing:
-    "Everything about one object but its shape."
-    motion, speed = None, None
-    if len(track.area) > 1:
-        motion, speed = name_motion(*ground_track(footage, track, path))
-        mostly_alone = (track.whole & track.apart).mean() > 0.5
-        if path.motion == "static" and not mostly_alone and only_hidden(track):
-            motion, speed = "still", None
+AIRBORNE = ("bounces", "drops", "flies left", "flies right")
+
+
+def read_motion(footage: Footage, track: Track, shape: str,
+                path: Camera) -> tuple[str | None, str | None]:
+    "Motion and speed of a thing that one camera films."
+    motion, speed = name_motion(*ground_track(footage, track, path))
+    alone = track.whole & track.apart
+    if path.motion != "static" and alone.sum() < 3:
+        return "still", None                            # nobody has seen it move
+    if path.motion == "static":
+        if alone.mean() <= 0.5 and only_hidden(track):
+            return "still", None
+        if motion != "still" and (flight := lifted(footage, track, shape)):
+            if law := name_flight(*flight):
+                return law, None
+    return motion, speed
+
+
+def read_thing(footage: Footage, color: str, track: Track, shape: str, path: Camera,
+               motion: str | None = None) -> Thing:
+    "Everything about one object but its shape (and its motion, if that is known)."
+    speed = None
+    if motion is None and len(track.area) > 1:
+        motion, speed = read_motion(footage, track, shape, path)
     frames = best_frames(track, len(track.area))
     lowest = frames[track.box[frames, 1].argmax()]
-    t = int(lowest if motion == "bounces" else frames[0])
+    t = int(lowest if motion in AIRBORNE else frames[0])
     half, _ = measure(footage, track, shape, path, t)
     seen = int(np.nonzero(track.area)[0][0])
-    _, depth = measure(footage, track, shape, path, t if motion == "bounces" else seen)
+    _, depth = measure(footage, track, shape, path, t if motion in AIRBORNE else seen)
     u = (track.center[:, 1] - footage.size[1] / 2) / footage.scale
     size = "large" if half > HALFWAY else "small"
     return Thing(color, shape, size, half, motion, speed, u, depth)
 
-
+# %% ../../nbs/09e_parsers.ipynb #07a51f2c
 def repeats(footage: Footage) -> bool:
     "Is the step from the last frame to the first one like the steps in between (and is there any)?"
     x = footage.frames.astype(np.int16)
@@ -74,24 +108,65 @@ def repeats(footage: Footage) -> bool:
     return bool(steps.max() > 0.2 and np.abs(x[-1] - x[0]).mean() <= 1.2 * steps.max())
 
 
-def read(video: Video, net: nn.Module | None = None) -> Reading:
-    "Parse a video. Only its frames, its clock and the constants of the world's camera are used."
-    footage = Footage.of(video)
-    tracks = find_tracks(footage)
-    free = free_ground(footage, tracks)
+def read_tales(footage: Footage, tracks: Mapping[str, Track], path: Camera) -> frozenset[Tale]:
+    "Who stands at an end of the picture; before a still camera: who hides, who hits whom."
+    tales = {Tale("place", end, c) for c, track in tracks.items() if (end := place(footage, track))}
+    pairs = itertools.permutations(tracks, 2) if path.motion == "static" else ()
+    for a, b in pairs:
+        if ending := hides(footage, tracks[a], tracks[b]):
+            tales.add(Tale("hide", ending, a, b))
+        if hit := collision(footage, tracks[a], tracks[b]):
+            tales |= {Tale("hit", hit.side, a, b), Tale("after", hit.after, a)}
+    return frozenset(tales)
+
+# %% ../../nbs/09e_parsers.ipynb #84715c4e
+def read_take(footage: Footage, tracks: Mapping[str, Track], free: np.ndarray,
+              net: nn.Module) -> Reading:
+    "Parse what one camera filmed."
+    moving = len(footage.frames) > 1
     light, tone = light_and_tone(footage, free)
-    path = PATHS[int(camera_scores(footage, free).argmax())] if len(video) > 1 else PATHS[0]
-    shapes = read_shapes(footage, tracks, net or shape_net())
+    path = PATHS[int(camera_scores(footage, free).argmax())] if moving else PATHS[0]
+    shapes = read_shapes(footage, tracks, net)
     things = {c: read_thing(footage, c, tracks[c], shapes[c], path) for c in tracks}
     score = checker_score(footage, free, light, tone)
     return Reading(things, {
-        "count": COUNT_NAMES[len(things)], "light": light, "tone": tone,
-        "pattern": "checkered" if score > CHECKERED else "speckled",
-        "camera": path.motion if len(video) > 1 else None,
+        "light": light, "tone": tone, "pattern": "checkered" if score > CHECKERED else "speckled",
+        "camera": path.motion if moving else None,
         "camera speed": None if path.motion == "static" else path.speed,
-        "loop": "loop" if repeats(footage) else None})
+    }, read_tales(footage, tracks, path))
 
-# %% ../../nbs/09e_parsers.ipynb #7c4594c5
+
+def read_film(footage: Footage, tracks: Mapping[str, Track], free: np.ndarray, edges: list[int],
+              net: nn.Module) -> Reading:
+    "Parse a film with cuts at these frames."
+    takes, ground = read_takes(footage, free, edges)
+    shapes = read_shapes(footage, tracks, net)
+    motions, things = film_motions(footage, takes, shapes), {}
+    for take in sorted(takes, key=lambda take: (take.shot != "wide", take.start - take.stop)):
+        piece = take.of(footage)
+        seen = {c: t for c, t in find_tracks(piece).items() if c in shapes and c not in things}
+        for c, track in seen.items():
+            thing = read_thing(piece, c, track, shapes[c], take.camera, motions.get(c))
+            u = np.full(len(footage.frames), np.nan)
+            u[take.start:take.stop] = thing.u
+            things[c] = replace(thing, u=u)
+    shots = tuple((t.shot, t.start / footage.fps, t.stop / footage.fps) for t in takes)
+    return Reading(things, {**ground, "camera": None, "camera speed": None}, shots=shots)
+
+
+def read(video: Video, net: nn.Module | None = None) -> Reading:
+    "Parse a video. Only its frames, its clock and the constants of the world's camera are used."
+    footage, net = Footage.of(video), net or shape_net()
+    tracks, edges = find_tracks(footage), cuts(footage)
+    free = free_ground(footage, tracks)
+    reading = (read_film(footage, tracks, free, edges, net) if edges else
+               read_take(footage, tracks, free, net))
+    count = sum(how_many(track, footage.zoom) for track in tracks.values())
+    reading.scene.update(count=COUNT_NAMES[min(count, len(COUNT_NAMES) - 1)],
+                         loop="loop" if repeats(footage) else None)
+    return reading
+
+# %% ../../nbs/09e_parsers.ipynb #09ad4259
 def relations(a: Thing, b: Thing) -> set[str]:
     "How a stands to b when first seen: at least half of what the world's captions call a gap."
     def first(thing): return thing.u[np.isfinite(thing.u)][0]
@@ -109,10 +184,21 @@ def passes(a: Thing, b: Thing) -> set[str]:
     return {"behind" if a.depth > b.depth else "in front of"}
 
 
+READ = (*PLAIN, "occluder", "look", "physics", "shots", "framing")  # families that are read
+TRAITS = frozenset(field.name for field in fields(Thing))
+
+
+def filmed(reading: Reading, time: float) -> str | None:
+    "The kind of shot at a time (seconds); None if the clip is no film."
+    return next((kind for kind, start, stop in reading.shots if start <= time < stop), None)
+
+
 def holds(reading: Reading, fact: Fact, colors: Mapping[int, str]) -> bool:
     "Do the frames show the fact? colors: object number -> the colour by which a caption names it."
+    if fact.kind == "shot":
+        return filmed(reading, (fact.start + fact.stop) / 2) == fact.value
     if fact.subject is None:
-        return reading.scene[fact.kind] == fact.value
+        return reading.scene.get(fact.kind) == fact.value
     if fact.subject not in colors:
         raise ValueError(f"{fact} is about an object whose colour is not stated, so nobody can "
                          "say which one in the picture it is; judge captions that name colours")
@@ -121,6 +207,9 @@ def holds(reading: Reading, fact: Fact, colors: Mapping[int, str]) -> bool:
         other = reading.things.get(colors.get(fact.other))
         between = relations if fact.kind == "relation" else passes
         return bool(thing and other) and fact.value in between(thing, other)
+    if fact.kind not in TRAITS:
+        return any(tale[:3] == (fact.kind, fact.value, colors[fact.subject])
+                   and colors.get(fact.other) in (None, tale.other) for tale in reading.tales)
     return thing is not None and getattr(thing, fact.kind) == fact.value
 
 

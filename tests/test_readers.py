@@ -1,0 +1,262 @@
+"""Readers of stories: each check passes on our code and rejects broken variants and forgeries."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+
+from sora_nb.probes import hiding, laws, parsers, takes
+from sora_nb.probes.parsers import judge, read
+from sora_nb.probes.pixels import Footage, find_tracks, free_ground
+from sora_nb.probes.shapes import spoil
+from sora_nb.world import hiding as hiding_world
+from sora_nb.world import physics
+from sora_nb.world.facts import framing_facts, hiding_facts, hit_facts, motion_of
+from sora_nb.world.render import render
+from sora_nb.world.sampler import World
+from sora_nb.world.scenes import Motion, Object, Scene
+
+
+def scenes(family, n, want=lambda scene: True, seed=0, **which):
+    world = World(seed, "iid", [family], **which)
+    return list(itertools.islice(filter(want, map(world.scene, range(400))), n))
+
+
+def tracked(scene):
+    footage = Footage.of(render(scene).video)
+    tracks = find_tracks(footage)
+    return footage, [tracks.get(o.color) for o in scene.objects]
+
+
+# --- falls and throws -------------------------------------------------------------------------
+
+
+def ball(motion, x=0.0):
+    return Scene((Object("sphere", "red", "small", (x, 0.3), motion=motion),))
+
+
+def check_flights(name):
+    "Falls and throws have their names; what merely goes down, up or round has none."
+    wanted = {
+        "drops": ball(Motion("drop", amplitude=1.0)),
+        "flies left": ball(Motion("parabola", (-1.0, 0.0, 2.0)), 0.6),
+        "flies right": ball(Motion("parabola", (1.1, 0.0, 2.3)), -0.7),
+        None: ball(Motion("bounce", amplitude=0.6, period=1.1)),
+    }
+    others = [Motion("uniform", (0.0, -0.9, 0.0)), Motion("uniform", (1.0, 0.0, 0.0)),
+              Motion("circle", amplitude=0.6, period=2.0), Motion()]
+    for truth, scene in [*wanted.items(), *((None, ball(m)) for m in others)]:
+        footage, (track,) = tracked(scene)
+        assert name(*laws.lifted(footage, track, "sphere")) == truth, truth
+    for truth in ("drops", "flies right"):          # who hangs in the air obeys no law
+        footage, (track,) = tracked(physics.hanging(wanted[truth], 0.4))
+        assert name(*laws.lifted(footage, track, "sphere")) is None
+
+
+def test_flights():
+    check_flights(laws.name_flight)
+
+    def downward(t, x, z):
+        low = np.ptp(z) >= 0.3 and z[0] > z[-1] + 0.3
+        return "drops" if low else laws.name_flight(t, x, z)
+
+    def lenient(t, x, z):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(laws, "EXPLAINED", 0.3)
+            return laws.name_flight(t, x, z)
+
+    for broken in (downward, lenient, lambda t, x, z: None):
+        with pytest.raises(AssertionError):
+            check_flights(broken)
+
+
+# --- collisions -------------------------------------------------------------------------------
+
+
+def check_hits(collide):
+    "Who hits whom, from where, what it does then; impossible twins and passers-by hit nothing."
+    hits = scenes("physics", 8, lambda s: s.events)
+    for scene in hits:
+        facts = {f.kind: f.value for f in hit_facts(scene)}
+        footage, (a, b) = tracked(scene)
+        hit = collide(footage, a, b)
+        assert hit and hit.side == facts["hit"], scene.seed
+        assert hit.after == facts.get("after", hit.after), scene.seed
+        assert abs(hit.time - scene.events[0].time) < 0.1
+        assert collide(footage, b, a) is None, "the one that was hit did not hit"
+        for twin in (physics.too_early, physics.passed_through):
+            footage, (a, b) = tracked(twin(scene))
+            assert a is None or b is None or collide(footage, a, b) is None, twin.__name__
+    for scene in scenes("physics", 4, lambda s: not s.events and len(s.objects) == 2):
+        footage, (a, b) = tracked(scene)
+        assert collide(footage, a, b) is None
+
+
+def test_hits(monkeypatch):
+    check_hits(laws.collision)
+    for name, value in (("HASTE", 9.0), ("REST", -1.0)):
+        with monkeypatch.context() as patch, pytest.raises(AssertionError):
+            patch.setattr(laws, name, value)
+            check_hits(laws.collision)
+
+    def gullible(footage, a, b):                    # any two things that come near each other
+        return laws.Hit("left", "stops", 0.6)
+
+    def mirrored(footage, a, b):
+        hit = laws.collision(footage, a, b)
+        return hit and dataclasses.replace(hit, side="right" if hit.side == "left" else "left")
+
+    for broken in (gullible, mirrored):
+        with pytest.raises(AssertionError):
+            check_hits(broken)
+
+
+# --- hiding -----------------------------------------------------------------------------------
+
+
+def check_hides(hides):
+    "How it ends; a wall does not hide, and what dissolves in plain sight is not hidden."
+    endings = set()
+    for scene in scenes("occluder", 10):
+        (fact,) = hiding_facts(scene)
+        footage, tracks = tracked(scene)
+        thing, wall = tracks[fact.subject], tracks[fact.other]
+        assert hides(footage, thing, wall) == fact.value, scene.seed
+        assert hides(footage, wall, thing) is None
+        endings.add(fact.value)
+        if fact.value != "stays hidden":
+            gone_footage, gone = tracked(hiding_world.vanished(scene))
+            assert hides(gone_footage, gone[fact.subject], gone[fact.other]) == "stays hidden"
+        empty = render(scene.replace(objects=scene.objects[1:])).video.frames
+        ghost = np.concatenate([footage.frames[:1], empty[1:-1], footage.frames[-1:]])
+        found = find_tracks(Footage(ghost, footage.fps, footage.scale))
+        pair = [found[scene.objects[k].color] for k in (fact.subject, fact.other)]
+        assert hides(footage, *pair) is None, "it dissolves"
+    assert endings == {"comes out", "comes back", "stays hidden"}
+
+
+def test_hides(monkeypatch):
+    check_hides(hiding.hides)
+    with monkeypatch.context() as patch, pytest.raises(AssertionError):
+        patch.setattr(hiding, "slips", lambda *_: True)             # any hole is a hiding
+        check_hides(hiding.hides)
+    with pytest.raises(AssertionError):                             # whoever comes again comes out
+        check_hides(lambda *pair: (hiding.hides(*pair) or "").replace("back", "out") or None)
+
+
+def check_place(place):
+    for scene in scenes("framing", 8):
+        footage, (track,) = tracked(scene)
+        assert place(footage, track) == framing_facts(scene)[0].value
+        middle = scene.replace(objects=(scene.objects[0].replace(position=(0.0, 1.0)),))
+        footage, (track,) = tracked(middle)
+        assert place(footage, track) is None, "what stands in the middle is at no end"
+
+
+def test_place():
+    check_place(hiding.place)
+    with pytest.raises(AssertionError):
+        check_place(lambda footage, track: "left" if track.center[0, 1] < footage.size[1] / 2
+                    else "right")
+
+
+# --- films ------------------------------------------------------------------------------------
+
+
+def check_cuts(cuts):
+    rng = np.random.default_rng(0)
+    for scene in scenes("shots", 8):
+        frames = render(scene).video.frames
+        for some in (frames, spoil(frames, rng, 0.6, 0.02)):
+            assert cuts(Footage(some, 8.0, scene.pixels_per_unit)) == [
+                round(8 * shot.start) for shot in scene.shots]
+    for family in ("look", "camera", "physics", "occluder"):
+        for scene in scenes(family, 3):
+            assert cuts(Footage.of(render(scene).video)) == [], family
+    for frames in (1, 2, 3):
+        assert cuts(Footage(np.zeros((frames, 16, 16, 3), np.uint8))) == []
+
+
+def test_cuts(monkeypatch):
+    check_cuts(takes.cuts)
+    for name, value in (("SPIKE", 0.5), ("JUMP", 60.0)):
+        with monkeypatch.context() as patch, pytest.raises(AssertionError):
+            patch.setattr(takes, name, value)
+            check_cuts(takes.cuts)
+
+
+def check_takes(reader):
+    for scene in scenes("shots", 8):
+        footage = Footage.of(render(scene).video)
+        free = free_ground(footage, find_tracks(footage))
+        found, ground = reader(footage, free, takes.cuts(footage))
+        assert [t.shot for t in found] == [f.value for f in framing_facts(scene)]
+        assert ground == dict(light=scene.light, tone=scene.ground.tone,
+                              pattern=scene.ground.pattern)
+
+
+def test_takes():
+    check_takes(takes.read_takes)
+
+    def wide_only(footage, free, edges):
+        found, ground = takes.read_takes(footage, free, edges)
+        return [dataclasses.replace(t, shot="wide") for t in found], ground
+
+    with pytest.raises(AssertionError):
+        check_takes(wide_only)
+
+
+def check_film_motions(motions):
+    for scene in scenes("shots", 10):
+        footage = Footage.of(render(scene).video)
+        free = free_ground(footage, find_tracks(footage))
+        found, _ = takes.read_takes(footage, free, takes.cuts(footage))
+        said = motions(footage, found, {o.color: o.shape for o in scene.objects})
+        hero = scene.objects[0].color
+        assert said[hero] == motion_of(scene, 0)[0], scene.seed
+
+
+def test_film_motions(monkeypatch):
+    check_film_motions(takes.film_motions)
+    for name, value in (("MOVES", 0.0), ("MOVES", 2.0), ("STRAIGHT", 1.0)):
+        with monkeypatch.context() as patch, pytest.raises(AssertionError):
+            patch.setattr(takes, name, value)
+            check_film_motions(takes.film_motions)
+
+
+# --- everything together ----------------------------------------------------------------------
+
+FAMILIES = ("occluder", "look", "physics", "shots", "framing")
+
+
+def check_reader(reader):
+    "All facts of clips of each family are read, and those of another clip are not."
+    for family in FAMILIES:
+        world, own, other = World(3, "iid", [family]), [], []
+        clips = [world[i] for i in range(10 if family == "physics" else 5)]
+        readings = [reader(clip.video) for clip in clips]
+        for k, reading in enumerate(readings):
+            own += [true for _, true in judge(reading, clips[k].facts)]
+            other += [true for _, true in judge(reading, clips[k - 1].facts)]
+        shares = np.mean(own), np.mean(other)
+        assert shares[0] > 0.98 and shares[1] < 0.6, (family, *shares)
+
+
+def test_reader(monkeypatch):
+    check_reader(read)
+    for name, broken in (("read_tales", lambda *_: frozenset()), ("cuts", lambda footage: []),
+                         ("name_flight", lambda *_: None)):
+        with monkeypatch.context() as patch, pytest.raises(AssertionError):
+            patch.setattr(parsers, name, broken)
+            check_reader(read)
+
+
+def test_tales_are_about_someone():
+    "The right story about the wrong colour is not true."
+    scene = scenes("physics", 1, lambda s: s.events)[0]
+    reading, facts = read(render(scene).video), World(0, "iid", ["physics"])[scene.seed].facts
+    assert dict(judge(reading, facts))["hit"]
+    a, b = (o.color for o in scene.objects)
+    swapped = tuple(f._replace(value={a: b, b: a}.get(f.value, f.value)) for f in facts)
+    assert not dict(judge(reading, swapped))["hit"]
