@@ -258,7 +258,8 @@ def check_camera(score):
     ground, rng = Ground("speckled", "gray", 2), np.random.default_rng(0)
     for path in PATHS:
         frames = render(one(camera=path, ground=ground)).video.frames
-        footage = Footage(spoil(frames, rng, 0.6, 0.02))
+        brighter = np.linspace(0, 12, len(frames))[:, None, None, None]     # and slowly brighter
+        footage = Footage(spoil(np.minimum(frames + brighter, 255), rng, 0.6, 0.02))
         free = free_ground(footage, find_tracks(footage))
         assert PATHS[int(np.argmax(score(footage, free)))] == path
     mover = footage_of(
