@@ -55,7 +55,7 @@ class Mix:
     window, ring, still: videos without their first still, that are loops, with an extra still.
     masked, independent: samples with known tokens, with one noise level a frame; the rest shares
     one. uniform: levels drawn uniformly and not from the logit-normal. clean: highest level of
-    known tokens. styles: short, medium, descriptive captions; drop: captions left out."""
+    known tokens. styles: short, medium, descriptive, detailed captions; drop: left out."""
     image: float = 0.5
     short: float = 0.2
     window: float = 0.3
@@ -65,7 +65,7 @@ class Mix:
     independent: float = 0.15
     uniform: float = 0.1
     clean: float = 0.05
-    styles: tuple[float, float, float] = (0.2, 0.3, 0.5)
+    styles: tuple[float, float, float, float] = (0.1, 0.2, 0.15, 0.55)
     drop: float = 0.1
 
 # %% ../nbs/08a_data.ipynb #b8f4f8b6
@@ -117,18 +117,20 @@ def _append_still(piece: Piece, sample: Sample) -> Piece:
 def draw_piece(rng: np.random.Generator, data: LatentDataset, style: str, mix: Mix) -> Piece:
     "A random piece of a random sample: an image, part of a video, a whole one, or a ring."
     u, say = rng.random(), partial(_prompt, rng, style=style, mix=mix)
+    later = "descriptive" if style == "detailed" else style  # places are those of frame 0
     if u < mix.image or not data.videos:
         sample = data[int(rng.integers(len(data)))]
         return piece_of(sample.latents[:, :1], sample.record, say(sample.record))
     if data.rings and rng.random() < mix.ring:
         _, _, z, record = data[data.rings[rng.integers(len(data.rings))]]
         z = np.roll(z, int(rng.integers(z.shape[1])), 1)  # a loop may start anywhere
-        return piece_of(z, record, say(record), still=False, period=record["period"])
+        return piece_of(z, record, say(record, style=later), still=False, period=record["period"])
     sample = data[data.videos[rng.integers(len(data.videos))]]
     window, short = rng.random() < mix.window, u < mix.image + mix.short
     first, n = _extent(rng, sample.latents.shape[1], window, short)
-    piece = piece_of(sample.latents[:, first:first + n], sample.record, say(sample.record),
-                     first=first, still=not window)
+    prompt = say(sample.record, style=later if window else style)
+    piece = piece_of(sample.latents[:, first:first + n], sample.record, prompt, first=first,
+                     still=not window)
     return _append_still(piece, sample) if rng.random() < mix.still else piece
 
 # %% ../nbs/08a_data.ipynb #9b0000bd

@@ -72,7 +72,7 @@ class Item(NamedTuple):
     ring: int = 0
 
 # %% ../nbs/08_latents.ipynb #d9229fe0
-CAPTIONS = dict(short=1, medium=2, descriptive=3)  # variants of each style in the cache
+CAPTIONS = dict(short=1, medium=2, descriptive=2, detailed=3)  # variants of each style in the cache
 
 class WorldItems(Dataset):
     "Clips `start` to `start + n` of a world, rendered when asked for."

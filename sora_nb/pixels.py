@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 # %% auto #0
-__all__ = ['LENGTHS', 'SIDES', 'pixel_weight', 'ClipPool', 'PixelBatch', 'vae_batch', 'held_out_clips']
+__all__ = ['LENGTHS', 'SIDES', 'motion', 'pixel_weight', 'ClipPool', 'PixelBatch', 'vae_batch', 'held_out_clips']
 
 # %% ../nbs/08_pixels.ipynb #e9c06381
 import numpy as np
@@ -17,18 +17,33 @@ import torch
 from torch import Tensor
 
 # %% ../nbs/08_pixels.ipynb #ba95e21f
+from .causal import edge_pad, front_pad
 from .world.render import render
 from .world.scenes import Scene
 
 # %% ../nbs/08_pixels.ipynb #32bc2d41
-def pixel_weight(pixels: Tensor, ids: Tensor, objects: float = 4.0, moving: float = 2.0) -> Tensor:
-    """How much each pixel matters, `[B,1,T,h,w]`: 1, times `objects` where an object is seen,
-    times `moving` where the picture differs from the frame before by more than 12 grey levels.
+def motion(pixels: Tensor, ids: Tensor) -> Tensor:
+    """Where an object moves while one latent lasts, bool `[B,1,T,h,w]`: in all frames of a group of
+    4 whose colours there span more than 38 grey levels, if an object is seen there in one of them.
 
     pixels: `[B,3,T,h,w]` in [-1,1]; ids: `[B,T,h,w]`, 0 = background."""
+    both = torch.cat([pixels, (ids[:, None] > 0).to(pixels)], dim=1)
+    groups = front_pad(edge_pad(both)).unflatten(2, (-1, 4))  # [B,4,n,4,h,w]
+    span = groups[:, :3].amax(3) - groups[:, :3].amin(3)
+    moves = (span.amax(1) > 0.3) & (groups[:, 3].amax(2) > 0)  # [B,n,h,w]
+    t, h, w = pixels.shape[2:]
+    return moves.repeat_interleave(4, dim=1)[:, None, 3:3 + t, :h, :w]
+
+
+def pixel_weight(pixels: Tensor, ids: Tensor, objects: float = 4.0, changing: float = 2.0,
+                 moving: float = 15.0) -> Tensor:
+    """How much each pixel matters, `[B,1,T,h,w]`: 1, times `objects` where an object is seen,
+    times `changing` where the picture differs from the frame before by more than 12 grey levels,
+    plus `moving` in all frames of a group in which an object moves there (see `motion`)."""
     change = torch.zeros_like(pixels[:, :1])
     change[:, :, 1:] = pixels.diff(dim=2).abs().amax(1, keepdim=True) > 0.1
-    return (1 + (objects - 1) * (ids[:, None] > 0)) * (1 + (moving - 1) * change)
+    weight = (1 + (objects - 1) * (ids[:, None] > 0)) * (1 + (changing - 1) * change)
+    return weight + moving * motion(pixels, ids)
 
 # %% ../nbs/08_pixels.ipynb #db8dc835
 class ClipPool:

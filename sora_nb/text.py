@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SPECIAL', 'RESERVED', 'MAX_TOKENS', 'warn_cut', 'Tokenizer', 'fit_tokenizer', 'Context', 'join_contexts',
-           'TextConfig', 'TextEncoder', 'HFTokenizer', 'HFTextEncoder']
+           'TextConfig', 'TextEncoder', 'with_vocabulary', 'HFTokenizer', 'HFTextEncoder']
 
 # %% ../nbs/06_text.ipynb #43dd17ed
 import warnings
@@ -182,6 +182,20 @@ class TextEncoder(nn.Module):
         "Ids and mask `[B, L]` -> `Context` with tokens `[B, L, d_model]`."
         tokens = self.t5(input_ids=ids, attention_mask=mask.long()).last_hidden_state
         return Context(tokens * mask[..., None], mask)
+
+# %% ../nbs/06_text.ipynb #8e0d1837
+def with_vocabulary(text: TextEncoder, old: Tokenizer, new: Tokenizer) -> TextEncoder:
+    """`text`, which reads the tokens of `old`, as an encoder that reads those of `new`.
+
+    A token that is new starts as the mean of its pieces in `old` (arXiv 2402.09977)."""
+    moved, state = TextEncoder(replace(text.config, vocab_size=new.vocab_size)), text.state_dict()
+    table, first = state["t5.embed_tokens.weight"], Tokenizer.reserved.stop
+    pieces = [[k] for k in range(first)]  # markers and reserved slots keep their places
+    for k in range(first, new.vocab_size):
+        pieces.append([piece.id for piece in old.backend.model.tokenize(new.backend.id_to_token(k))])
+    state["t5.embed_tokens.weight"] = torch.stack([table[ids].mean(0) for ids in pieces])
+    moved.load_state_dict(state)
+    return moved
 
 # %% ../nbs/06_text.ipynb #aaebe3c2
 class HFTokenizer:

@@ -256,9 +256,10 @@ def scale_loss(vae: CausalVAE, x: Tensor, z: Tensor) -> Tensor:
 class LossWeights:
     """How much each term of `vae_loss` counts; `scale_share` of the steps pay `scale`."""
 
+    square: float = 10.0
     haar: float = 0.1
     ssim: float = 0.1
-    kl: float = 1e-5
+    kl: float = 5e-5
     scale: float = 0.25
     scale_share: float = 0.25
 
@@ -266,7 +267,9 @@ class LossWeights:
 def vae_loss(vae: CausalVAE, x: Tensor, weight: Tensor | None = None, *,
              generator: torch.Generator, terms: LossWeights = LossWeights()
              ) -> tuple[Tensor, dict[str, float]]:
-    """L1 + wavelet L1 + (1 - SSIM) + KL + scale equivariance -> (loss, its parts as numbers).
+    """L1 + L2 + wavelet L1 + (1 - SSIM) + KL + scale equivariance -> (loss, its parts as numbers).
+
+    L1 alone freezes motion: the median change of a pixel is none, its mean is not (`square`).
 
     x [B, 3, T, H, W] in [-1, 1], H, W >= 16; weight [B, 1, T, H, W] >= 0 says which pixels matter
     (objects, motion), only its ratios count. `generator` draws the sample and the scale coin.
@@ -275,8 +278,10 @@ def vae_loss(vae: CausalVAE, x: Tensor, weight: Tensor | None = None, *,
     noise = torch.randn(mean.shape, generator=generator, device=generator.device).to(mean)
     z = mean + (logvar / 2).exp() * noise
     recon = vae.decode(vae.normalize(z), frames=x.shape[2], size=tuple(x.shape[3:]))
-    error = recon - x if weight is None else (recon - x) * (weight / weight.mean())
-    parts = dict(l1=error.abs().mean(), haar=terms.haar * haar_loss(front_pad(edge_pad(error))),
+    share = torch.ones_like(x[:, :1]) if weight is None else weight / weight.mean()
+    error = share * (recon - x)
+    parts = dict(l1=error.abs().mean(), square=terms.square * (error * (recon - x)).mean(),
+                 haar=terms.haar * haar_loss(front_pad(edge_pad(error))),
                  ssim=terms.ssim * (1 - ssim(recon, x)), kl=terms.kl * kl_divergence(mean, logvar))
     if torch.rand((), generator=generator, device=generator.device) < terms.scale_share:
         parts["scale"] = terms.scale * scale_loss(vae, x, z)

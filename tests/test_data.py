@@ -43,7 +43,8 @@ def toy_items(n: int = 12) -> list[Item]:
         frames, size = (1, 9, 17, 17)[k % 4], (32, 48) if k % 3 else (48, 32)
         rng = np.random.default_rng(k)
         video = Video(rng.integers(0, 256, (frames, *size, 3), dtype=np.uint8))
-        captions = dict(short=[f"s{k}"], medium=[f"m{k}a", f"m{k}b"], descriptive=[f"d{k}"])
+        captions = dict(short=[f"s{k}"], medium=[f"m{k}a", f"m{k}b"], descriptive=[f"d{k}"],
+                        detailed=[f"d{k} at the left"])
         made.append(Item(video, captions, "toy", 32, still=int(rng.integers(1, frames))
                          if frames > 1 else 0, ring=16 if k % 4 == 3 else 0))
     return made
@@ -132,6 +133,8 @@ def check_weight(weight):
     assert w.shape == (1, 1, 3, 4, 4)
     assert (w[0, 0, :, 0, 0] == 4).all() and (w[0, 0, 1, 3] == 2).all()
     assert w.sum() == 3 * 16 + 3 * 3 + 4 * 1, "everything else weighs 1"
+    ids[:, 2, 1, 1], x[:, :, 2, 1, 1] = 1, 1.0  # an object comes in inside a group
+    assert (weight(x, ids)[0, 0, :, 1, 1] == torch.tensor([1, 16, 23])).all()
 
 
 def test_pixel_weight():
@@ -141,6 +144,24 @@ def test_pixel_weight():
     with pytest.raises(AssertionError):  # also weighs the frame before a change
         check_weight(lambda x, ids: pixels.pixel_weight(x, ids).maximum(
             pixels.pixel_weight(x.flip(2), ids).flip(2)))
+
+
+def check_motion(motion):
+    "An object that steps inside a group marks both places in all 4 frames; a border step does not."
+    ids = torch.zeros(1, 9, 8, 8, dtype=torch.uint8)
+    ids[:, :5, 0, 0] = ids[:, 5:7, 0, 1] = ids[:, 7:, 0, 2] = 1    # the groups: 0, 1..4, 5..8
+    x = (ids[:, None] > 0).float().repeat(1, 3, 1, 1, 1)
+    x[:, :, ::2, 5] = 1                                             # flickers, but is no object
+    moves = motion(x, ids)
+    assert moves.shape == (1, 1, 9, 8, 8) and moves.dtype == torch.bool
+    assert moves[0, 0, 5:, 0, 1:3].all() and moves.sum() == 8
+
+
+def test_motion():
+    check_motion(pixels.motion)
+    with pytest.raises(AssertionError):  # only the frame that differs from the one before
+        check_motion(lambda x, ids: torch.cat([torch.zeros_like(ids[:, None, :1]) > 0,
+                                               x.diff(dim=2).abs().amax(1, keepdim=True) > 0.3], 2))
 
 
 def test_vae_batch_shapes_and_objects():
@@ -451,7 +472,18 @@ def test_one_style_a_batch(cache):
     styles = [{p[0] for p in token_batch(cache, 0, s, budget=256).prompts if p} for s in range(200)]
     assert all(len(s) == 1 for s in styles)
     count = {k: sum(s == {k} for s in styles) / 200 for k in "smd"}
-    assert abs(count["s"] - 0.2) < 0.09 and abs(count["m"] - 0.3) < 0.1, count
+    share = dict(s=Mix().styles[0], m=Mix().styles[1], d=sum(Mix().styles[2:]))
+    assert all(abs(count[k] - share[k]) < 0.09 for k in "smd"), count
+
+
+def test_places_are_said_of_first_frames_only(cache):
+    "A piece that starts later, or anywhere in a ring, is not told where things were in frame 0."
+    later = dict(image=0, short=0, window=1, ring=0, still=0, drop=0)
+    for mix, allowed in ((Mix(**later), False), (Mix(**later | dict(window=0)), True),
+                         (Mix(**later | dict(window=0, ring=1)), False)):
+        rng = np.random.default_rng(0)
+        prompts = [data.draw_piece(rng, cache, "detailed", mix).prompt for _ in range(40)]
+        assert any("at the left" in p for p in prompts) == allowed
 
 
 def test_index_is_plain_json(cache):

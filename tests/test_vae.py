@@ -466,7 +466,7 @@ def check_loss(loss):
     again, _ = loss(vae, x, generator=seeded(), terms=ALWAYS)
     assert value.item() == again.item(), "draws from the global generator"
     assert value.item() != loss(vae, x, generator=seeded(1), terms=ALWAYS)[0].item()
-    assert set(parts) == {"l1", "haar", "ssim", "kl", "scale"}
+    assert set(parts) == {"l1", "square", "haar", "ssim", "kl", "scale"}
     assert abs(sum(parts.values()) - value.item()) < 1e-5
     value.backward()
     silent = [n for n, p in vae.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
@@ -513,6 +513,32 @@ def test_weight():
     check_weight(vae_loss)
     with pytest.raises(AssertionError):
         check_weight(lambda vae, x, weight, generator: vae_loss(vae, x, generator=generator))
+
+
+def check_square(loss):
+    "The squared term is there: twice the error costs four times as much, by the same weights."
+    x, weight = pixels(1, 3, 5, 16, 16), torch.rand(1, 1, 5, 16, 16)
+
+    class Constant(VideoVAE):
+        def decode(self, z, frames=None, size=None):
+            return 0 * z.sum() + x + self.off
+
+    def parts(off):
+        vae = Constant(make().config)
+        vae.off = off
+        return loss(vae, x, weight, generator=seeded(), terms=LossWeights(scale_share=0.0))[1]
+    near, far = parts(0.1), parts(0.2)
+    assert abs(near["l1"] - 0.1) < 1e-5 and abs(far["square"] / near["square"] - 4) < 1e-3
+
+
+def test_square():
+    check_square(vae_loss)
+
+    def absolute(*args, **options):
+        value, parts = vae_loss(*args, **options)
+        return value, {**parts, "square": parts["l1"]}
+    with pytest.raises(AssertionError):
+        check_square(absolute)
 
 
 def test_one_log_variance():

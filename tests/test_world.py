@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sora_nb.world.captions import STYLES, caption_corpus, write
+from sora_nb.world.layout import LAYOUT
 from sora_nb.world.facts import INVERSE, Fact, inverse, relation_facts
 from sora_nb.world.record import facts_of
 from sora_nb.world.families import HELD_OUT, MOTION_NAMES, ODD_SIZES, ODD_SPEEDS, SPLITS, held_out
@@ -377,11 +378,15 @@ def check_claimed(write):
 
 
 def check_amounts(write):
-    "Short states one or two facts (a story up to five), medium at least four, descriptive all."
+    """Short states one or two facts (a story up to five), medium at least four, descriptive all of the
+    world; detailed those and places, which imply how things stand to each other."""
     for facts, rng in clips():
         n = [len(set(write(facts, style, rng).facts)) for style in STYLES]
         story = any(f.kind in ("hide", "hit", "stroke", "bites") for f in facts)
-        assert 1 <= n[0] <= 2 + 3 * story and n[1] >= 4 and n[2] == len(facts), n
+        world = [f for f in facts if f.kind not in LAYOUT]
+        implied = [f for f in facts if f.kind == "relation"] * (facts[0].kind != "domain")
+        assert 1 <= n[0] <= 2 + 3 * story and n[1] >= 4 and n[2] == len(world), n
+        assert n[3] == len(facts) - len(implied), (n, write(facts, "detailed", rng))
 
 
 def check_unambiguous(write):

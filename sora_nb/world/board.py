@@ -103,7 +103,7 @@ BODIES = {PLAYER: lambda y, x: np.hypot(y, x) < 0.43,
 def add_eye(rgb, y, x, look, radius, middle, gaze):
     "A white disc at `middle` with a pupil, both drawn towards `look` [n, 2]; changes rgb [n, 3]."
     y, x = y - middle[0], x - middle[1]
-    rgb[np.hypot(y, x) < radius] = WHITE * rgb.max()
+    rgb[np.hypot(y, x) < radius] = WHITE * rgb.max(initial=0)
     rgb[np.hypot(y - gaze * look[:, 0], x - gaze * look[:, 1]) < 0.53 * radius] = BLACK
 
 

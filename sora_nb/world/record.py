@@ -9,6 +9,7 @@ from .facts import (Fact, framing_facts, hiding_facts, hit_facts, object_facts,
                                  relation_facts, scene_facts)
 from .game_facts import game_facts
 from .interaction_facts import interaction_facts
+from .layout import layout_facts
 from .scenes import Scene
 
 # %% auto #0
@@ -16,8 +17,8 @@ __all__ = ['FACT_SOURCES', 'facts_of']
 
 # %% ../../nbs/02cbz_record.ipynb #366c88aa
 FACT_SOURCES: tuple[Callable[[Scene], list[Fact]], ...] = (
-    object_facts, relation_facts, hiding_facts, hit_facts, interaction_facts, framing_facts,
-    scene_facts)
+    object_facts, layout_facts, relation_facts, hiding_facts, hit_facts, interaction_facts,
+    framing_facts, scene_facts)
 
 
 def facts_of(scene: Scene) -> tuple[Fact, ...]:

@@ -102,6 +102,12 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
     "place": dict(left=("at the left edge", "on the far left"),
                   right=("at the right edge", "on the far right"),
                   bottom=("at the bottom edge", "at the very bottom")),
+    "column": {"far left": ("at the far left",), "left": ("at the left",),
+               "center left": ("at the center left",), "center": ("in the center",),
+               "center right": ("at the center right",), "right": ("at the right",),
+               "far right": ("at the far right",)},
+    "row": dict(top=("at the top",), upper=("high up",), middle=("halfway up",),
+                lower=("low down",), bottom=("at the bottom",)),
     "shot": dict(wide=("a wide shot", "a long shot"), close=("a close-up", "a close shot"),
                  above=("a view from above", "an overhead shot")),
     "motion": {name: tuple(form for pair in pairs for form in pair)
