@@ -366,7 +366,7 @@ def check_scale(scale_loss, vae_loss):
     small = x.unflatten(4, (-1, 2)).unflatten(3, (-1, 2)).mean((4, 6))  # [2, 3, 5, 16, 24]
     true = (vae.decode(vae.normalize(half), 5, (16, 24)) - small).abs().mean()
     assert torch.isclose(scale_loss(vae, x, z), true) and true > 0.1, (scale_loss(vae, x, z), true)
-    only = LossWeights(haar=0, ssim=0, kl=0, scale_share=1.0)
+    only = LossWeights(square=0, haar=0, ssim=0, kl=0, scale_share=1.0)
     total, parts = vae_loss(vae, x, generator=generator, terms=only)
     assert abs(parts["scale"] - 0.25 * true.item()) < 1e-4, parts
     assert abs(total.item() - parts["l1"] - 0.25 * true.item()) < 1e-4, (total, parts)

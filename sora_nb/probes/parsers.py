@@ -24,6 +24,7 @@ from .takes import cuts, film_motions, read_takes
 from ..video import Video
 from ..world.facts import COUNT_NAMES, Fact
 from ..world.mixture import PLAIN
+from ..world.layout import LAYOUT
 from ..world.optics import Camera
 from ..world.staging import DEPTH_GAP, SIDE_GAP
 
@@ -214,6 +215,7 @@ def holds(reading: Reading, fact: Fact, colors: Mapping[int, str]) -> bool:
 
 
 def judge(reading: Reading, facts: Sequence[Fact]) -> list[tuple[str, bool]]:
-    "(kind, is it true) of every fact."
+    "(kind, is it true) of every fact of the world; places in the picture are not judged."
     colors = {fact.subject: fact.value for fact in facts if fact.kind == "color"}
-    return [(fact.kind, holds(reading, fact, colors)) for fact in facts]
+    judged = (fact for fact in facts if fact.kind not in LAYOUT)
+    return [(fact.kind, holds(reading, fact, colors)) for fact in judged]
