@@ -192,7 +192,8 @@ def with_vocabulary(text: TextEncoder, old: Tokenizer, new: Tokenizer) -> TextEn
     table, first = state["t5.embed_tokens.weight"], Tokenizer.reserved.stop
     pieces = [[k] for k in range(first)]  # markers and reserved slots keep their places
     for k in range(first, new.vocab_size):
-        pieces.append([piece.id for piece in old.backend.model.tokenize(new.backend.id_to_token(k))])
+        word = new.backend.id_to_token(k)
+        pieces.append([piece.id for piece in old.backend.model.tokenize(word)])
     state["t5.embed_tokens.weight"] = torch.stack([table[ids].mean(0) for ids in pieces])
     moved.load_state_dict(state)
     return moved

@@ -20,7 +20,7 @@ ROW_EDGES = (0.37, 0.45, 0.54, 0.65)  # shares of its height, from above
 
 
 def cell(across: float, down: float) -> tuple[str, str]:
-    "Names of the column and the row at a place in the picture, (0, 0) = top left, (1, 1) = bottom right."
+    "Names of column and row of a place in the picture; (0, 0) = top left, (1, 1) = bottom right."
     return (COLUMNS[int(np.searchsorted(COLUMN_EDGES, across))],
             ROWS[int(np.searchsorted(ROW_EDGES, down))])
 
