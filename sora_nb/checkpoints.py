@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Mapping
 
-from .formats import atomic_write
+from .files import atomic_write
 
 if TYPE_CHECKING:  # torch and safetensors are imported only where they are used
     import torch
@@ -62,10 +62,9 @@ def save_checkpoint(
     data = save({key: _to_half(key, x) for key, x in tensors.items()})
     facts = dict(card, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
     text = json.dumps(facts, indent=1, ensure_ascii=False)  # before writing: may be no JSON
-    with atomic_write(weights) as temporary:
-        temporary.write_bytes(data)
-    with atomic_write(_card_path(weights)) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+    with atomic_write(_card_path(weights)) as second, atomic_write(weights) as first:
+        first.write_bytes(data)
+        second.write_text(text + "\n", encoding="utf-8")  # both are there before either is renamed
     return weights
 
 # %% ../nbs/01b_checkpoints.ipynb #0d93845b
@@ -182,9 +181,11 @@ def load_weights(
 ) -> None:
     """Copy tensors into a module, all of them and nothing else.
 
-    source: the file, for the error, which names every missing, unknown or misshapen key.
+    source: the file, for the error, which names every missing, unknown or misshapen key. A module
+    can say which keys of older files it has no use for any more: `retired`.
     """
-    state = module.state_dict()
+    retired = getattr(module, "retired", ())
+    state, tensors = module.state_dict(), {k: x for k, x in tensors.items() if k not in retired}
     faults = [f"{key} {list(state[key].shape)} is missing" for key in state.keys() - tensors.keys()]
     faults += [f"{key} {list(tensors[key].shape)} is unknown"
                for key in tensors.keys() - state.keys()]
@@ -194,7 +195,7 @@ def load_weights(
         more = [f"and {len(faults) - 8} more"] if len(faults) > 8 else []
         shown = "; ".join(sorted(faults)[:8] + more)
         raise CheckpointError(f"{source}: does not fit {type(module).__name__}: {shown}")
-    module.load_state_dict(dict(tensors))
+    module.load_state_dict(tensors)
 
 # %% ../nbs/01b_checkpoints.ipynb #141e356c
 def cache_dir() -> Path:

@@ -5,6 +5,7 @@
 # %% ../nbs/08_latents.ipynb #969c7e6c
 from __future__ import annotations
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 # %% ../nbs/08_latents.ipynb #61fbd571
 from .causal import front_pad
+from .files import DiskFullError, append, atomic_write
 from .video import Video
 from .world.captions import STYLES, write
 from .world.record import facts_of
@@ -135,6 +137,9 @@ def encode_item(vae: torch.nn.Module, item: Item) -> tuple[dict[str, Tensor], di
 def _shape_name(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
 
+def _row_bytes(name: str) -> int:
+    return 2 * math.prod(map(int, name.split("x")))
+
 class LatentCache:
     """A folder of latents: one file of float16 rows for each shape, `index.jsonl`, `card.json`.
 
@@ -145,18 +150,25 @@ class LatentCache:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._check_card(card)
-        self.index = self.folder / "index.jsonl"
+        self.index, self.end = self.folder / "index.jsonl", 0
+        self.count, self.rows = 0, {}
         lines = self.index.read_bytes().splitlines(True) if self.index.exists() else []
-        lines = [line for line in lines if line.endswith(b"\n")]
-        self.index.write_bytes(b"".join(lines))
-        self.count, self.rows = len(lines), {}
-        for record in map(json.loads, lines):
-            for name, row in record["rows"].values():
-                self.rows[name] = row + 1
+        have = {p.stem: p.stat().st_size // _row_bytes(p.stem) for p in self.folder.glob("*.f16")}
+        for line in lines:
+            rows = json.loads(line)["rows"].values() if line.endswith(b"\n") else [("", 0)]
+            if any(row >= have.get(name, 0) for name, row in rows):
+                break  # torn, here or in its rows
+            self.rows.update((name, row + 1) for name, row in rows)
+            self.count, self.end = self.count + 1, self.end + len(line)
+        self._trim()
+
+    def _trim(self) -> None:
+        "Cut off what was begun and not finished."
+        append(self.index, b"", self.end)
         for path in self.folder.glob("*.f16"):
-            size = 2 * int(np.prod([int(n) for n in path.stem.split("x")]))
-            with open(path, "r+b") as f:
-                f.truncate(self.rows.get(path.stem, 0) * size)
+            append(path, b"", self.rows.get(path.stem, 0) * _row_bytes(path.stem))
+            if path.stem not in self.rows:
+                path.unlink()
 
     def _check_card(self, card: dict) -> None:
         path, card = self.folder / "card.json", json.loads(json.dumps(card))
@@ -164,20 +176,27 @@ class LatentCache:
         if differ := {k for k in old.keys() | card.keys() if old.get(k) != card.get(k)}:
             raise ValueError(f"{self.folder} holds latents of something else ({sorted(differ)} "
                              "differ): choose another folder or delete this one")
-        path.write_text(json.dumps(card, indent=1))
+        for scrap in self.folder.glob(".card-*.json"):  # of a kill while it was written
+            scrap.unlink()
+        with atomic_write(path) as part:
+            part.write_text(json.dumps(card, indent=1))
 
     def add(self, latents: dict[str, Tensor], record: dict) -> None:
-        "Append latents (role -> `[c,t,h,w]`) and their index line."
-        rows = {}
-        for role, z in latents.items():
-            name = _shape_name(z.shape)
-            rows[role] = (name, self.rows.get(name, 0))
-            self.rows[name] = rows[role][1] + 1
-            with open(self.folder / f"{name}.f16", "ab") as f:
-                f.write(z.cpu().numpy().astype(np.float16).tobytes())
-        with open(self.index, "a") as f:
-            f.write(json.dumps({**record, "rows": rows}) + "\n")
-        self.count += 1
+        "Append latents (role -> `[c,t,h,w]`) and their index line; a full disk adds nothing."
+        rows, after = {}, dict(self.rows)
+        try:
+            for role, z in latents.items():
+                name = _shape_name(z.shape)
+                rows[role] = (name, after.get(name, 0))
+                after[name] = rows[role][1] + 1
+                append(self.folder / f"{name}.f16", z.cpu().numpy().astype(np.float16).tobytes(),
+                       rows[role][1] * _row_bytes(name))
+            line = json.dumps({**record, "rows": rows}).encode() + b"\n"
+            append(self.index, line, self.end)
+        except DiskFullError:
+            self._trim()
+            raise
+        self.count, self.end, self.rows = self.count + 1, self.end + len(line), after
 
 # %% ../nbs/08_latents.ipynb #f2f86079
 def encode_items(vae: torch.nn.Module, items: Dataset, folder: str | Path, card: dict, *,

@@ -17,6 +17,8 @@ import tokenizers
 import torch
 from torch import Tensor, nn
 
+from .files import atomic_write
+
 # %% ../nbs/06_text.ipynb #4d6b474a
 SPECIAL = ("<pad>", "<bos>", "<eos>")  # ids 0, 1, 2
 RESERVED = tuple(f"<reserved_{i}>" for i in range(64))  # free rows for words to come, ids 3..66
@@ -84,7 +86,8 @@ class Tokenizer:
     def save(self, path: str | Path) -> Path:
         "Write tokenizer.json (also read by transformers and every tokenizers binding)."
         path = Path(path)
-        path.write_text(self.to_json(), "utf-8")
+        with atomic_write(path) as temporary:
+            temporary.write_text(self.to_json(), "utf-8")
         return path
 
 # %% ../nbs/06_text.ipynb #e7454471
@@ -251,7 +254,8 @@ def _from_hub(name: str):
     from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
     from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
     known = type(AutoConfig.from_pretrained(name)) in MODEL_FOR_TEXT_ENCODING_MAPPING
-    model = (AutoModelForTextEncoding if known else AutoModel).from_pretrained(name)
+    model = (AutoModelForTextEncoding if known else AutoModel).from_pretrained(
+        name, use_safetensors=True)  # never a pickle
     if model.config.is_encoder_decoder and not known:
         model = model.get_encoder()
     return AutoTokenizer.from_pretrained(name), getattr(model, "text_model", model)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from sora_nb import formats
-from sora_nb.formats import atomic_write, durations, even_clock, read_frames, write_frames
+from sora_nb.files import atomic_write
+from sora_nb.formats import durations, even_clock, read_frames, write_frames
 from sora_nb.video import Video, display_factor, grid, strip
 
 KINDS = (".png", ".webp", ".gif", ".mp4")

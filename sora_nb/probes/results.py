@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..checkpoints import shipped_folders
-from ..formats import atomic_write
+from ..files import atomic_write
 from ..world.scenes import WORLD_VERSION
 
 # %% auto #0
