@@ -5,7 +5,7 @@
 # %% ../nbs/08_pixels.ipynb #51c95710
 from __future__ import annotations
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 # %% auto #0
@@ -97,9 +97,20 @@ def _fit_shape(pool: ClipPool, first: int, shape) -> tuple[int, int, int]:
 # %% ../nbs/08_pixels.ipynb #90f046c7
 @dataclass
 class PixelBatch:
-    "Crops for the autoencoder: `pixels [B,3,T,h,w]` in [-1,1], `weight [B,1,T,h,w]` of the losses."
+    """Crops for the autoencoder: `pixels [B,3,T,h,w]` in [-1,1], `weight [B,1,T,h,w]` of them.
+
+    rows: the crops that this process computes, all or a `part`; share: how much of B they are."""
     pixels: Tensor
     weight: Tensor
+    rows: slice = field(default_factory=lambda: slice(None))
+    share: float = 1.0
+
+    def part(self, rank: int, ranks: int) -> PixelBatch:
+        "The same crops, with the rows of process `rank` of `ranks`; a spare one counts nothing."
+        n = len(self.pixels)
+        start, stop = n * rank // ranks, n * (rank + 1) // ranks
+        rows = slice(start, stop) if stop > start else slice(0, 1)
+        return PixelBatch(self.pixels, self.weight, rows, (stop - start) / n)
 
 # %% ../nbs/08_pixels.ipynb #8c7baaca
 LENGTHS = {1: 0.1, 5: 0.15, 9: 0.4, 13: 0.1, 17: 0.25}  # frames of a crop: share of the steps

@@ -265,20 +265,24 @@ class LossWeights:
 
 
 def vae_loss(vae: CausalVAE, x: Tensor, weight: Tensor | None = None, *,
-             generator: torch.Generator, terms: LossWeights = LossWeights()
-             ) -> tuple[Tensor, dict[str, float]]:
+             generator: torch.Generator, terms: LossWeights = LossWeights(),
+             rows: slice = slice(None)) -> tuple[Tensor, dict[str, float]]:
     """L1 + L2 + wavelet L1 + (1 - SSIM) + KL + scale equivariance -> (loss, its parts as numbers).
 
     L1 alone freezes motion: the median change of a pixel is none, its mean is not (`square`).
 
     x [B, 3, T, H, W] in [-1, 1], H, W >= 16; weight [B, 1, T, H, W] >= 0 says which pixels matter
     (objects, motion), only its ratios count. `generator` draws the sample and the scale coin.
+    rows: compute these samples alone, with the noise and weights that they have in the whole batch.
     """
+    weight = None if weight is None else (weight / weight.mean())[rows]
+    batch, x = len(x), x[rows]
     mean, logvar = vae.posterior(x)
-    noise = torch.randn(mean.shape, generator=generator, device=generator.device).to(mean)
+    noise = torch.randn(batch, *mean.shape[1:], generator=generator, device=generator.device)
+    noise = noise[rows].to(mean)
     z = mean + (logvar / 2).exp() * noise
     recon = vae.decode(vae.normalize(z), frames=x.shape[2], size=tuple(x.shape[3:]))
-    share = torch.ones_like(x[:, :1]) if weight is None else weight / weight.mean()
+    share = torch.ones_like(x[:, :1]) if weight is None else weight
     error = share * (recon - x)
     parts = dict(l1=error.abs().mean(), square=terms.square * (error * (recon - x)).mean(),
                  haar=terms.haar * haar_loss(front_pad(edge_pad(error))),
