@@ -148,7 +148,7 @@ def options(args: argparse.Namespace) -> dict:
     if args.lr:
         recipe["lr"] = args.lr
     return dict(recipe, name=args.name, out=args.out, restart=args.restart, workers=args.workers,
-                command=args.typed)
+                devices=args.devices, command=args.typed)
 
 
 def add_train(commands) -> None:
@@ -172,6 +172,8 @@ def add_train(commands) -> None:
         p.add_argument("--out", type=Path, help="weights to write (default: in the run's folder)")
         p.add_argument("--restart", action="store_true", help="forget the run of this name")
         p.add_argument("--workers", type=natural, default=0, help="processes that prepare data")
+        p.add_argument("--devices", type=positive, default=1,
+                       help="processes that share each batch, one a GPU or CPU core (default: 1)")
         p.set_defaults(run=run)
         if name == "vae":
             p.add_argument("--evaluate", type=natural, default=256,

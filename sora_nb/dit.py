@@ -161,6 +161,8 @@ def place(coords: Tensor) -> Tensor:
 class DiT(nn.Module):
     "The diffusion transformer (arXiv 2212.09748) over packed tokens with coordinates."
 
+    retired = ("blocks.0.attn.mix",)  # in older files: the first layer had a share of itself
+
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         self.config = config
@@ -169,6 +171,7 @@ class DiT(nn.Module):
         self.null = nn.Parameter(torch.ones(config.context_dim))
         self.conditioning = Conditioning(config)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.blocks[0].attn.mix = None  # no layer before it: nothing to mix, nothing to learn
         self.out = nn.Linear(config.width, config.in_dim)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)

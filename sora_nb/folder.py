@@ -26,8 +26,8 @@ from .checkpoints import cache_dir
 from .clips import PIXELS, ClipReader, Fit, clip_lengths, even_picks
 from .clips import fit_size, native_fps, survey
 from .cuts import find_cuts
+from .files import append, atomic_write
 from .films import MAX_FRAMES, BadFile
-from .formats import atomic_write
 from .latents import LatentCache, VideoItems, encode_items
 from .listing import Entry, Listing, Note, list_folder
 from .video import Video
@@ -150,8 +150,7 @@ def _read_plans(path: Path | None) -> dict[str, dict]:
 def _append(path: Path | None, found: dict) -> None:
     "Add a plan to the file that remembers them."
     if path is not None:
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(found) + "\n")
+        append(path, json.dumps(found).encode() + b"\n")
 
 # %% ../nbs/08g_folder.ipynb #f31d3f1c
 def report(clips: FolderClips, most: int = 20) -> str:

@@ -4,6 +4,7 @@
 
 # %% ../nbs/08b_loop.ipynb #ea0ec78f
 from __future__ import annotations
+import math
 import time
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -98,6 +99,7 @@ class Training(L.LightningModule):
         self.done, self.total = 0, recipe.steps
         self.count = dict(seconds=0.0, flops=0.0, samples=0, tokens=0)
         self.log_row: dict = {}
+        self.ranks = 1  # processes that train together
 
     @cached_property
     def ema(self) -> PowerEMA:
@@ -117,29 +119,41 @@ class Training(L.LightningModule):
         return self.optimizer
 
     def on_train_start(self) -> None:
+        self.ranks = self.trainer.world_size
         self._clock = time.perf_counter()  # from here on everything counts, data and saving too
+
+    def _sums(self, numbers: list[float]) -> list[float]:
+        "Each number summed over all processes."
+        if self.ranks == 1:
+            return numbers
+        mine = torch.tensor(numbers, dtype=torch.float64, device=self.device)
+        return self.trainer.strategy.reduce(mine, reduce_op="sum").tolist()
 
     def training_step(self, batch, index: int) -> Tensor:
         lr = self.recipe.lr * self.recipe.lr_factor(self.done, self.total)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         loss, parts = self.loss(batch, step_generator(self.recipe.seed, self.done, NOISE))
-        if not loss.isfinite():
-            raise DivergedError(f"the loss of step {self.done} is {loss.item()}: lower lr "
+        share = getattr(batch, "share", 1.0)  # of this process in the loss of the whole batch
+        means = [share * float(x) for x in (loss, *parts.values())]
+        sizes = [n * (share > 0) for n in self.size(batch)]
+        sums = self._sums(means + sizes)
+        means, self._sizes = sums[:-3], sums[-3:]
+        if not math.isfinite(means[0]):
+            raise DivergedError(f"the loss of step {self.done} is {means[0]}: lower lr "
                                 f"({self.recipe.lr:g}) or lengthen warmup")
-        self._sizes = self.size(batch)
-        self.log_row = dict(step=self.done + 1, loss=loss.item(), lr=lr,
-                            **{k: float(v) for k, v in parts.items()})
-        return loss
+        self.log_row = dict(step=self.done + 1, loss=means[0], lr=lr,
+                            **dict(zip(parts, means[1:])))
+        return loss * (share * self.ranks)  # for Lightning takes the mean over the processes
 
     def optimizer_step(self, *args, **kwargs) -> None:
         "The step itself, and in the same breath all that counts it: a snapshot is never torn."
         super().optimizer_step(*args, **kwargs)
         self.done += 1
         self.ema.update(self, self.done)
-        *sizes, self.last_flops = self._sizes
-        for key, n in zip(("samples", "tokens", "flops"), (*sizes, self.last_flops)):
-            self.count[key] += n
+        self.last_flops = self._sizes[2]
+        for key, n in zip(("samples", "tokens", "flops"), self._sizes):
+            self.count[key] += type(self.count[key])(n)
         now = time.perf_counter()
         self.count["seconds"] += now - self._clock
         self._clock = now
@@ -148,9 +162,11 @@ class Training(L.LightningModule):
 
     def _plan(self) -> None:
         "With a time budget: how many steps fit? Estimated until the decay of the rate begins."
-        r, pace = self.recipe, self.count["seconds"] / self.done
+        r = self.recipe
         decaying = self.total and self.done >= self.total * (1 - r.decay)
         if r.minutes and self.done % 10 == 0 and not decaying:
+            (seconds,) = self._sums([self.count["seconds"] / self.ranks])  # all plan the same end
+            pace = seconds / self.done
             fits = max(self.done + 1, int(60 * r.minutes / pace))
             self.total = min(fits, r.steps or fits)
 
@@ -175,7 +191,13 @@ class Training(L.LightningModule):
 
     def restore(self, state: dict) -> None:
         "Go on from a `snapshot`; with another budget the end of the training is planned anew."
-        self.load_state_dict(_part(state, "model."))
+        try:
+            self.load_state_dict(_part(state, "model."))
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"the snapshot of step {state['done']} is of another network, or of "
+                             "another version of it: begin anew (restart=True, --restart) "
+                             f"({reason})") from error
         self.ema.weights = _part(state, "ema.")
         memory = _part(state, "optimizer.")  # "0.exp_avg": of the first parameter
         memory = {int(i): _part(memory, f"{i}.") for i in {k.split(".")[0] for k in memory}}

@@ -24,11 +24,12 @@ from .checkpoints import save_checkpoint, totals
 from .data import NOISE, LatentDataset, Mix, TokenBatch, step_generator, token_batch
 from .diffusion import add_noise, target
 from .dit import dit_flops
+from .disk import Run
 from .lexicon import lexicon
 from .loop import Recipe, Training
 from .measures import decibel, motion_kept, object_psnr, squared_error
 from .pixels import ClipPool, PixelBatch, held_out_clips, vae_batch
-from .runs import Run, fit
+from .runs import fit
 from .text import Context
 from .vae import vae_loss
 from .world.captions import CAPTION_VERSION
@@ -53,10 +54,11 @@ class VAETraining(Training):
         self.vae, self._flops = vae, {}
 
     def loss(self, batch: PixelBatch, generator: torch.Generator) -> tuple[Tensor, dict]:
-        shape = batch.pixels.shape
-        if shape not in self._flops:
-            self._flops[shape] = 3 * forward_flops(self.vae, batch.pixels)  # backward = 2 forwards
-        loss, parts = vae_loss(self.vae, batch.pixels, batch.weight, generator=generator)
+        x = batch.pixels[batch.rows]
+        if x.shape not in self._flops:
+            self._flops[x.shape] = 3 * forward_flops(self.vae, x)  # backward = 2 forwards
+        loss, parts = vae_loss(self.vae, batch.pixels, batch.weight, generator=generator,
+                               rows=batch.rows)
         return loss, {"scale": float("nan"), **parts}  # a share of the steps has this part
 
     def export(self, **facts) -> tuple[dict[str, Tensor], dict]:
@@ -65,8 +67,8 @@ class VAETraining(Training):
         return self.vae.state_dict(), {**card, **facts}
 
     def size(self, batch: PixelBatch) -> tuple[int, int, float]:
-        b, _, t, h, w = batch.pixels.shape
-        return b, b * (1 + (t - 1) // 4) * (h // 16) * (w // 16), self._flops[batch.pixels.shape]
+        b, _, t, h, w = shape = batch.pixels[batch.rows].shape
+        return b, b * (1 + (t - 1) // 4) * (h // 16) * (w // 16), self._flops[shape]
 
 # %% ../nbs/08b_training.ipynb #9701c3d1
 @torch.no_grad()
@@ -98,10 +100,11 @@ def _check_out(out: str | Path | None) -> None:
 def train_vae(vae: nn.Module, world, held_out, *, name: str = "vae", out: str | Path | None = None,
               pool: int = 256, fresh: int = 1, restart: bool = False, workers: int = 0,
               save_every: float = 60.0, quiet: bool | None = None, calibrate: int = 128,
-              evaluate: int = 256, command: str = "", **recipe) -> Run:
+              evaluate: int = 256, devices: int = 1, command: str = "", **recipe) -> Run:
     """Train `vae` on clips of `world`, score it on `held_out`, export it to `out` (or the run).
 
     calibrate, evaluate: clips for the statistics of the latents, and for the scores.
+    devices: processes that share each batch, one a GPU or CPU core.
     recipe: fields of `Recipe`, for example `minutes=30, lr=2e-3, seed=0`."""
     _check_out(out)
     statistics = held_out_clips(world, calibrate)  # drawn later; raises now if there are too few
@@ -112,11 +115,12 @@ def train_vae(vae: nn.Module, world, held_out, *, name: str = "vae", out: str | 
                          fresh=fresh), restart)
     clips = ClipPool(world, pool)
     fit(module, partial(vae_batch, clips, module.recipe.seed, fresh=fresh), run,
-        save_every=save_every, workers=workers, quiet=quiet)
+        save_every=save_every, workers=workers, quiet=quiet, devices=devices)
     vae.fit_latent_stats(x for x, _ in statistics)
     scores = evaluate_vae(vae, held_out, evaluate) if evaluate else {}
     tensors, card = module.export(command=command, data=world.card, scores=scores)
-    save_checkpoint(out or run.weights, tensors, card)
+    with run.reporting():
+        save_checkpoint(out or run.weights, tensors, card)
     return run
 
 # %% ../nbs/08b_training.ipynb #be183056
@@ -140,7 +144,7 @@ class DiTTraining(Training):
 
     def loss(self, batch: TokenBatch, generator: torch.Generator) -> tuple[Tensor, dict]:
         "Mean squared error of the predicted flow over the tokens that are not known."
-        eps = torch.randn(batch.tokens.shape, generator=generator).to(batch.tokens.device)
+        eps = batch.noise(generator)
         noisy = add_noise(batch.tokens, eps, batch.level)
         flow = self.dit(noisy, batch.level, batch.coords, batch.segments,
                         self.context(batch.prompts), period=batch.period)
@@ -182,11 +186,12 @@ def train_dit(dit: nn.Module, text: nn.Module, tokenizer, data: LatentDataset, *
               out: str | Path | None = None, budget: int = 4096, mix: Mix = Mix(),
               milestones: Sequence[float] = (), validate_every: int = 500, restart: bool = False,
               workers: int = 0, save_every: float = 60.0, quiet: bool | None = None,
-              command: str = "", words: Iterable[str] = (), history: Sequence[dict] = (),
-              **recipe) -> Run:
+              devices: int = 1, command: str = "", words: Iterable[str] = (),
+              history: Sequence[dict] = (), **recipe) -> Run:
     """Train `dit` and its `text` encoder on a latent cache, export both to `out` (or the run).
 
     budget: tokens of a batch. milestones: FLOPs at which the average is exported beside the log.
+    devices: processes that share each batch, one a GPU or CPU core.
     words: those that the model knew before; the card has them and those of the captions.
     history: of the weights that it goes on from (`checkpoints.history_of` their card).
     recipe: fields of `Recipe`, for example `minutes=60, lr=1e-3, seed=0`."""
@@ -206,6 +211,7 @@ def train_dit(dit: nn.Module, text: nn.Module, tokenizer, data: LatentDataset, *
                          data=data.card, clips=len(data), mix=asdict(mix), budget=budget), restart)
     fit(module, partial(token_batch, data, module.recipe.seed, budget=budget, mix=mix), run,
         save_every=save_every, workers=workers, quiet=quiet, milestones=milestones,
-        validate_every=validate_every if batches else 0)
-    save_checkpoint(out or run.weights, *module.export())
+        validate_every=validate_every if batches else 0, devices=devices)
+    with run.reporting():
+        save_checkpoint(out or run.weights, *module.export())
     return run

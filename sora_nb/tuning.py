@@ -19,11 +19,12 @@ from torch.utils.data import Subset
 
 # %% ../nbs/08h_tuning.ipynb #3358bbab
 from .checkpoints import save_checkpoint
+from .disk import Run
 from .folder import FolderClips
 from .loop import Recipe
 from .measures import decibel, squared_error
 from .pixels import vae_batch
-from .runs import Run, fit
+from .runs import fit
 from .training import VAETraining
 from .vae import VideoVAE
 from .video import Video
@@ -75,20 +76,23 @@ def folder_psnr(vae: torch.nn.Module, clips: Sequence[tuple[Video, dict]]) -> fl
 # %% ../nbs/08h_tuning.ipynb #0cf076fb
 def tune_vae(vae: VideoVAE, clips: FolderClips, *, name: str | Path = "tuned",
              out: str | Path | None = None, pool: int = 256, restart: bool = False,
-             workers: int = 0, quiet: bool | None = None, command: str = "", **recipe) -> Run:
+             workers: int = 0, devices: int = 1, quiet: bool | None = None, command: str = "",
+             **recipe) -> Run:
     """Train `vae` on clips of a folder, score it on every eighth, export it to `out` (or the run).
 
-    The card has the scores before and after. recipe: fields of `Recipe`, such as `minutes=10`."""
+    The card has the scores before and after. devices: processes that share each batch.
+    recipe: fields of `Recipe`, such as `minutes=10`."""
     train, held = split_clips(clips)
     module = VAETraining(vae, Recipe(**recipe))
     run = Run(name, dict(module.recipe.fixed(), model=asdict(vae.config), data=clips.card,
                          pool=pool), restart)
     before = folder_psnr(vae, held)
     fit(module, partial(vae_batch, FolderPool(train, pool), module.recipe.seed), run,
-        workers=workers, quiet=quiet)
+        workers=workers, devices=devices, quiet=quiet)
     some = range(0, len(train), -(-len(train) // 128))  # at most 128 clips for the statistics
     vae.fit_latent_stats(train[k][0].tensor()[None] for k in some)
     scores = dict(psnr_before=before, psnr=folder_psnr(vae, held), n=len(held))
     tensors, card = module.export(command=command, data=clips.card, scores=scores)
-    save_checkpoint(out or run.weights, tensors, card)
+    with run.reporting():
+        save_checkpoint(out or run.weights, tensors, card)
     return run

@@ -16,14 +16,15 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from sora_nb import runs
+from sora_nb import disk, runs
 from sora_nb.data import Mix, token_batch
+from sora_nb.disk import Run
 from sora_nb.dit import DiT, DiTConfig
 from sora_nb.latents import LatentDataset, encode_world
 from sora_nb.loop import DivergedError, PowerEMA, Recipe, Training
 from sora_nb.measures import decibel
 from sora_nb.pixels import ClipPool, held_out_clips, vae_batch
-from sora_nb.runs import Run, fit
+from sora_nb.runs import fit
 from sora_nb.text import TextConfig, TextEncoder, fit_tokenizer
 from sora_nb.training import DiTTraining, VAETraining, evaluate_vae, train_dit, train_vae
 from sora_nb.vae import VAEConfig, VideoVAE
@@ -237,7 +238,7 @@ def check_atomic(save, run):
         Path(file).write_bytes(b"half a snapshot")
         raise OSError("disk full")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "save_file", torn)
+        patch.setattr(disk, "save_file", torn)
         with pytest.raises(OSError):
             save(run, state | {"done": 2})
     try:
@@ -251,7 +252,7 @@ def write_plainly(run, state, change=lambda x: x):
     tensors = {k: change(x) for k, x in state.items() if isinstance(x, torch.Tensor)}
     rest = {k: x for k, x in state.items() if k not in tensors}
     path = run.folder / f"step-{state['done']:08d}.safetensors"
-    runs.save_file(tensors, path, metadata={"state": json.dumps(rest)})
+    disk.save_file(tensors, path, metadata={"state": json.dumps(rest)})
     return path
 
 
@@ -370,7 +371,7 @@ def check_names(folder_of, tmp_path):
 
 
 def test_names_of_runs(tmp_path, monkeypatch):
-    check_names(runs.run_folder, tmp_path)
+    check_names(disk.run_folder, tmp_path)
     for broken in (lambda name: tmp_path / "runs" / name, Path):
         with pytest.raises(AssertionError):
             check_names(broken, tmp_path)
