@@ -135,7 +135,7 @@ class Training(L.LightningModule):
             group["lr"] = lr
         loss, parts = self.loss(batch, step_generator(self.recipe.seed, self.done, NOISE))
         share = getattr(batch, "share", 1.0)  # of this process in the loss of the whole batch
-        means = [share * float(x) for x in (loss, *parts.values())]
+        means = [share * float(x) for x in (loss.detach(), *parts.values())]
         sizes = [n * (share > 0) for n in self.size(batch)]
         sums = self._sums(means + sizes)
         means, self._sizes = sums[:-3], sums[-3:]
