@@ -359,6 +359,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'sora_nb.loop.Training.__init__': ('loop.html#training.__init__', 'sora_nb/loop.py'),
                               'sora_nb.loop.Training._plan': ('loop.html#training._plan', 'sora_nb/loop.py'),
                               'sora_nb.loop.Training._sums': ('loop.html#training._sums', 'sora_nb/loop.py'),
+                              'sora_nb.loop.Training._without_retired': ('loop.html#training._without_retired', 'sora_nb/loop.py'),
                               'sora_nb.loop.Training.configure_optimizers': ('loop.html#training.configure_optimizers', 'sora_nb/loop.py'),
                               'sora_nb.loop.Training.ema': ('loop.html#training.ema', 'sora_nb/loop.py'),
                               'sora_nb.loop.Training.facts': ('loop.html#training.facts', 'sora_nb/loop.py'),

@@ -189,8 +189,23 @@ class Training(L.LightningModule):
                     groups=optimizer["param_groups"],
                     **{f"{part}.{k}": x for part, xs in parts.items() for k, x in xs.items()})
 
+    def _without_retired(self, state: dict) -> dict:
+        "An older snapshot without the parameters that modules call `retired`: they never learned."
+        gone = {f"{part}.{name}.{key}" for part in ("model", "ema")
+                for name, module in self.named_modules() for key in getattr(module, "retired", ())}
+        if not gone & state.keys():
+            return state
+        had = sorted({int(k.split(".")[1]) for k in state if k.startswith("optimizer.")})
+        moved = {f"optimizer.{old}": f"optimizer.{new}" for new, old in enumerate(had)}
+        groups = zip(state["groups"], self.optimizer.state_dict()["param_groups"])
+        state = dict(state, groups=[dict(old, params=new["params"]) for old, new in groups])
+        heads = {k: k.rpartition(".")[0] for k in state}
+        return {k.replace(heads[k], moved.get(heads[k], heads[k]), 1): x
+                for k, x in state.items() if k not in gone}
+
     def restore(self, state: dict) -> None:
         "Go on from a `snapshot`; with another budget the end of the training is planned anew."
+        state = self._without_retired(state)
         try:
             self.load_state_dict(_part(state, "model."))
         except RuntimeError as error:

@@ -215,6 +215,28 @@ def test_every_parameter_of_the_transformer_has_a_gradient(data):
     assert "dit.blocks.1.attn.mix" in module.state_dict()
 
 
+def older(data):
+    "The transformer of older snapshots: its first layer has a share that nothing uses."
+    class Older(DiTTraining):
+        def __init__(self, dit, *args):
+            dit.blocks[0].attn.mix = nn.Parameter(torch.tensor(0.5))
+            super().__init__(dit, *args)
+    return dit(data, cls=Older)
+
+
+def test_an_older_training_goes_on(data):
+    "Its snapshot has a parameter that is retired; the rest is continued bit for bit."
+    whole, rows = trained(dit, data, "whole")
+    module, make = older(data)
+    with pytest.raises(Stop):
+        fit(module, partial(until, make, stop=7), Run("older"), quiet=True, save_every=0)
+    assert "model.dit.blocks.0.attn.mix" in Run("older").load()
+    module, make = dit(data)
+    found = fit(module, make, Run("older"), quiet=True).rows()
+    assert [r["loss"] for r in found] == [r["loss"] for r in rows]
+    assert all(map(torch.equal, whole.parameters(), module.parameters()))
+
+
 # ------------------------------------------------------------------ going on with more or fewer
 
 class Stop(Exception):
