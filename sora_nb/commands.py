@@ -86,13 +86,14 @@ def train_dit(args: argparse.Namespace) -> None:
     import torch
 
     from sora_nb.checkpoints import history_of
+    from sora_nb.data import Mix
     from sora_nb.training import train_dit
 
     wishes, data = options(args), latent_data(args.data or latents("train"))
     torch.manual_seed(args.seed)
     dit, text, tokenizer, card = to_train(args, data)
     run = train_dit(dit, text, tokenizer, data, budget=args.budget, words=card.get("words", ()),
-                    history=history_of(card) if card else [],
+                    mix=Mix(opening=args.opening), history=history_of(card) if card else [],
                     held_out=args.held_out and latent_data(args.held_out), **wishes)
     print(args.out or run.weights)
 
@@ -187,6 +188,8 @@ def add_train(commands) -> None:
             p.add_argument("--adapt", action="store_true",
                            help="with --init: learn these latents, though another autoencoder "
                            "made them, and the words of these captions")
+            p.add_argument("--opening", type=natural, default=0, help="steps at first of pictures "
+                           "with detailed captions only (default: none)")
             p.add_argument("--budget", type=positive, default=4096,
                            help="tokens a step (default: 4096)")
             p.add_argument("--held-out", type=Path, help="the same for the validation loss")

@@ -6,13 +6,13 @@
 from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import NamedTuple
 
 # %% auto #0
-__all__ = ['LEVELS', 'NOISE', 'StepDataset', 'step_generator', 'Mix', 'Piece', 'piece_of', 'draw_piece', 'noise_levels', 'divide',
-           'TokenBatch', 'assemble', 'token_batch']
+__all__ = ['LEVELS', 'NOISE', 'OPENING', 'StepDataset', 'step_generator', 'Mix', 'Piece', 'piece_of', 'draw_piece',
+           'noise_levels', 'divide', 'TokenBatch', 'assemble', 'token_batch']
 
 # %% ../nbs/08a_data.ipynb #316b8e3a
 import numpy as np
@@ -56,7 +56,8 @@ class Mix:
     window, ring, still: videos without their first still, that are loops, with an extra still.
     masked, independent: samples with known tokens, with one noise level a frame; the rest shares
     one. uniform: levels drawn uniformly and not from the logit-normal. clean: highest level of
-    known tokens. styles: short, medium, descriptive, detailed captions; drop: left out."""
+    known tokens. styles: short, medium, descriptive, detailed captions; drop: left out.
+    opening: so many steps first of pictures with detailed captions alone, in smaller batches."""
     image: float = 0.5
     short: float = 0.2
     window: float = 0.3
@@ -68,6 +69,7 @@ class Mix:
     clean: float = 0.05
     styles: tuple[float, float, float, float] = (0.1, 0.2, 0.15, 0.55)
     drop: float = 0.1
+    opening: int = 0
 
 # %% ../nbs/08a_data.ipynb #b8f4f8b6
 class Piece(NamedTuple):
@@ -244,11 +246,16 @@ def assemble(pieces: Sequence[Piece], rng: np.random.Generator, generator: torch
         prompts=[p.prompt for p in pieces], grids=grids)
 
 # %% ../nbs/08a_data.ipynb #94b3ff11
+OPENING = dict(image=1.0, short=0.0, masked=0.0, independent=0.0, styles=(0.0, 0.0, 0.0, 1.0))
+
+
 def token_batch(data: LatentDataset, seed: int, step: int, *, budget: int = 4096,
                 mix: Mix = Mix()) -> TokenBatch:
     """Random pieces of `data` with at most `budget` tokens in all: a function of (seed, step).
 
     All captions of a batch have one style: texts of like length need little padding."""
+    if step < mix.opening:
+        mix, budget = replace(mix, **OPENING), max(budget // 4, min(budget, 256))
     rng, pieces, room = np.random.default_rng([seed, step]), [], budget
     style = STYLES[rng.choice(len(STYLES), p=mix.styles)]
     while len((piece := draw_piece(rng, data, style, mix)).coords) <= room:
