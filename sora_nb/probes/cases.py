@@ -79,8 +79,9 @@ class Case:
 
 @remembered(4)
 def cases(n: int, split: str = "iid", seed: int = 0, size: Sequence[int] = (64, 64),
-          frames: int = 17, families: Sequence[str] = STANDARD) -> tuple[Case, ...]:
-    """The first n clips of that length with medium captions that state at least four facts.
+          frames: int = 17, families: Sequence[str] = STANDARD,
+          style: str = "medium") -> tuple[Case, ...]:
+    """The first n clips of that length with captions of a style that state at least four facts.
 
     Raises ValueError if the families have no such clips."""
     world = World(seed, split, families, [size])
@@ -89,7 +90,7 @@ def cases(n: int, split: str = "iid", seed: int = 0, size: Sequence[int] = (64, 
         scene = world.scene(i)
         if scene.frames != frames:
             return None
-        text, facts = world.describe(i)[1]["medium"]
+        text, facts = world.describe(i)[1][style]
         return Case(text, facts, scene, render(scene).video) if len(facts) >= 4 else None
 
     return search(world, n, look, f"scene of {frames} frames with four stated facts")
