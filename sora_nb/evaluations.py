@@ -24,8 +24,10 @@ def names(text: str) -> tuple[str, ...]:
 
 def chosen(args: argparse.Namespace) -> dict:
     "Which clips to measure on, as the probes call it; without --families, the probe's own."
-    families = dict(families=args.families) if args.families else {}
-    return dict(split=args.split, seed=args.seed, **families)
+    from sora_nb.probes.witness import KNOWN
+
+    asked = KNOWN if args.families == ("all",) else args.families
+    return dict(split=args.split, seed=args.seed, **(dict(families=asked) if asked else {}))
 
 
 def judged(args: argparse.Namespace, kind: type) -> tuple[object, dict]:
@@ -38,10 +40,13 @@ def judged(args: argparse.Namespace, kind: type) -> tuple[object, dict]:
 
 # %% ../nbs/20d_evaluations.ipynb #3ba61cdb
 def generator(sora, args: argparse.Namespace) -> Callable[..., list]:
-    "(prompts, seed) -> one video each, like the clips of the probes; all from different noise."
-    def generate(prompts: list[str], seed: int = 0) -> list:
+    """(prompts, seed) -> one video each, like the clips of the probes; all from different noise.
+
+    Clips of another shape than 17 frames of 64x64 are asked for by frames, height and width."""
+    def generate(prompts: list[str], seed: int = 0, **shape: int) -> list:
         first = seed * len(prompts)
-        return sora.generate(prompts, frames=17, seed=list(range(first, first + len(prompts))),
+        return sora.generate(prompts, **(dict(frames=17) | shape),
+                             seed=list(range(first, first + len(prompts))),
                              steps=args.steps, guidance_scale=args.guidance_scale)
     return generate
 
@@ -77,7 +82,7 @@ def pixel_scores(vae, args: argparse.Namespace, families) -> dict[str, float]:
 def measure_parsers(args: argparse.Namespace) -> dict:
     "How often the parsers are right about real and spoiled clips."
     from sora_nb.checkpoints import find_checkpoint, read_card
-    from sora_nb.probes.fidelity import evaluate_parsers
+    from sora_nb.probes.calibration import evaluate_parsers
 
     result = evaluate_parsers(args.clips, **chosen(args), command=args.typed)
     return dict(result, checkpoint=read_card(find_checkpoint("shape_parser"))["sha256"])
@@ -117,6 +122,9 @@ def result_table(result: dict) -> str:
     for kind, row in result.get("accuracy", {}).items():
         shares = "".join(f"{row[name]:13.2f}" for name in columns)
         lines.append(f"  {kind:>13}{row['n']:13}{shares}")
+    for family, row in result.get("by_family", {}).items():
+        shares = "".join(f"{row[name]:13.2f}" for name in columns)
+        lines.append(f"  {family:>13}{row['n']:13}{shares}")
     lines += [f"  copies among {name}: {share:.1%}" for name, share
               in result.get("copies", {}).items()]
     lines += [f"  {name.replace('_', ' ')} {score:.4g}" for name, score
@@ -168,7 +176,7 @@ def add_evaluate(commands) -> None:
         p.add_argument("--split", default="iid", choices=("iid", "combo", "ood"),
                        help="(default: %(default)s)")
         p.add_argument("--families", type=names,
-                       help="only clips of these, as in attributes,camera")
+                       help="only clips of these, as in attributes,camera; or all")
         p.add_argument("--seed", type=natural, default=0, help="of the world (default: 0)")
         p.add_argument("--name", help=f"of the record (default: {what} and the split)")
         p.add_argument("--folder", type=Path, help="where to write it (default: data/results)")

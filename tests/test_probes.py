@@ -546,7 +546,7 @@ def columns():
 def test_real_separates_from_broken_and_shuffled(columns, monkeypatch):
     check_separates(columns)
     blind = read(cases.cases(N, "iid", 0)[0].video)  # always sees the same clip
-    monkeypatch.setattr(fidelity, "read", lambda video: blind)
+    monkeypatch.setattr(fidelity, "testify", lambda video, facts: blind)
     with pytest.raises(AssertionError):
         check_separates(fidelity.controls.__wrapped__(N, "iid", 0))
 
@@ -591,6 +591,44 @@ def test_broken_scenes_break_every_fact():
         )
         kept = set(facts_of(cases.broken(case.scene))) & set(case.facts)
         assert {f.kind for f in kept} <= {"color", "count", "relation"} and other
+
+
+def check_families(record):
+    "One row a family, equally many clips; real holds, broken and shuffled do not."
+    asked = ("occluder", "framing", "game")
+    truth = {c.prompt: c.video for items in fidelity.groups(15, seed=5, families=asked)
+             for c in items}
+    shapes = []
+
+    def generate(prompts, **shape):
+        shapes.append(shape)
+        return [truth[p] for p in prompts]
+
+    result = record(generate, None, 15, seed=5, families=asked)
+    rows = result["by_family"]
+    assert list(rows) == list(asked) and {row["n"] for row in rows.values()} == {5}
+    assert shapes == [{}, dict(frames=17, height=48, width=96), {}], "wide clips are asked for"
+    for family, row in rows.items():
+        assert row["generated"] == row["real"] > 0.95 > row["shuffled"] > row["broken"], family
+
+
+def test_families():
+    check_families(fidelity.evaluate_fidelity)
+    def unbroken(*args, **which):           # a control that breaks nothing
+        result = fidelity.evaluate_fidelity(*args, **which)
+        for row in result["by_family"].values():
+            row["broken"] = row["real"]
+        return result
+
+    def square(generate, *args, **which):   # does not say that a clip is wide
+        return fidelity.evaluate_fidelity(lambda prompts, **shape: generate(prompts), *args, **which)
+
+    for broken in (unbroken, square):
+        with pytest.raises(AssertionError):
+            check_families(broken)
+    for unread in ("bite", "painter"):
+        with pytest.raises(ValueError, match=f"nobody can read videos of {unread}"):
+            fidelity.groups(16, families=("attributes", unread))
 
 
 # --- diversity and memory ---------------------------------------------------------------------

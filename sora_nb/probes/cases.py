@@ -15,6 +15,8 @@ import numpy as np
 
 from ..video import Video
 from ..world.facts import Fact
+from ..world.levels import COLORS
+from ..world.optics import LOOKS
 from ..world.record import facts_of
 from ..world.render import render
 from ..world.sampler import World
@@ -22,7 +24,7 @@ from ..world.scenes import HUES, LIGHTS, PATTERNS, SHAPES, SIZES, TONES, Motion,
 
 # %% auto #0
 __all__ = ['PATIENCE', 'Found', 'STANDARD', 'search', 'frozen', 'remembered', 'Case', 'cases', 'other', 'other_motion',
-           'other_camera', 'rearranged', 'recolored', 'broken']
+           'other_camera', 'rearranged', 'recolored', 'broken_game', 'broken']
 
 # %% ../../nbs/09fb_cases.ipynb #17d0181c
 PATIENCE = 5_000                        # scenes without a find before a search gives up
@@ -77,7 +79,7 @@ class Case:
     video: Video
 
 
-@remembered(4)
+@remembered(16)
 def cases(n: int, split: str = "iid", seed: int = 0, size: Sequence[int] = (64, 64),
           frames: int = 17, families: Sequence[str] = STANDARD,
           style: str = "medium") -> tuple[Case, ...]:
@@ -116,6 +118,9 @@ def other_camera(camera):
     opposite = dict(left="right", right="left", out="in")
     opposite["in"] = "out"
     verb, _, way = camera.motion.partition(" ")
+    if camera.motion in LOOKS:
+        return camera.replace(motion=other(LOOKS, camera.motion),
+                              speed=other(("slow", "fast"), camera.speed))
     if not way:
         return camera.replace(motion="pan left")
     return camera.replace(motion=f"{verb} {opposite[way]}",
@@ -143,14 +148,33 @@ def recolored(scene: Scene) -> Scene:
         x, y = objects[0].position
         objects.append(objects[0].replace(color=unused[-1], position=(-x - 1, y), motion=Motion()))
         return scene.replace(objects=tuple(objects))
-    return scene.replace(objects=tuple(objects[1:]))
+    return scene.replace(objects=tuple(objects[1:]), events=())
+
+
+def broken_game(scene: Scene) -> Scene:
+    "Another game: all colours, the map, the light and the floor are others, and nobody moves."
+    player, level = other(COLORS, scene.level.player), scene.level
+    rows = "/".join(row[::-1] for row in level.rows)        # mirrored, with a coin less or more
+    rows = rows.replace("o", ".", 1) if rows.count("o") > 1 else rows.replace(".", "o", 1)
+    enemy = next(c for c in COLORS if c not in (level.enemy, player))
+    level = level.replace(rows=tuple(rows.split("/")), player=player, enemy=enemy)
+    return scene.replace(level=level, actions=(), light=other(LIGHTS, scene.light),
+                         ground=scene.ground.replace(tone=other(TONES, scene.ground.tone)))
 
 
 def broken(scene: Scene) -> Scene:
-    "A scene in which shapes, sizes, motions, places, light, ground and camera path are others."
+    """A scene in which shapes, sizes, motions, places, light, ground and camera path are others.
+
+    Nothing is hidden, hit or cut any more, and what stood at an end of the picture does not."""
+    if scene.level:
+        return broken_game(scene)
     scene = rearranged(scene)
-    objects = tuple(o.replace(shape=other(SHAPES, o.shape), size=other(SIZES, o.size), extent=None,
+    def form(shape): return other(SHAPES, shape) if shape in SHAPES else "cube"
+    objects = tuple(o.replace(shape=form(o.shape), size=other(SIZES, o.size), extent=None,
                               motion=other_motion(o.motion)) for o in scene.objects)
+    if scene.family == "framing":
+        objects = tuple(o.replace(position=(0.0, 1.0)) for o in objects)
+    scene = scene.replace(events=(), shots=())
     ground = scene.ground.replace(pattern=other(PATTERNS, scene.ground.pattern),
                                   tone=other(TONES, scene.ground.tone))
     return scene.replace(objects=objects, ground=ground, light=other(LIGHTS, scene.light),

@@ -73,8 +73,9 @@ def read_takes(footage: Footage, free: np.ndarray,
     a, b = np.unravel_index(errors.min(-1).sum(0).argmin(), errors.shape[1:3])
     light, tone = list(LIGHT)[a], list(TONE)[b]
     takes = [Take(list(SHOTS)[e[a, b].argmin()], *span) for e, span in zip(errors, spans)]
+    wide = [take for take in takes if take.shot == "wide"] or takes     # shows most squares
     score = max(checker_score(take.of(footage), free[take.start:take.stop], light, tone,
-                              take.camera) for take in takes)
+                              take.camera) for take in wide)
     return takes, dict(light=light, tone=tone,
                        pattern="checkered" if score > CHECKERED else "speckled")
 
