@@ -107,10 +107,11 @@ def check_same_run(whole: Run, other: Run) -> None:
     assert sorted(names) == sorted(p.name for p in whole.folder.iterdir()), "scraps are left"
 
 
-def kill_at_random(start, moved, kills: int, rng: random.Random, most: float) -> int:
+def kill_at_random(start, moved, kills: int, rng: random.Random, most: float, aim="") -> int:
     """Start a process again and again; kill it at a random moment after `moved()` changed.
 
-    Returns how often a file was just being written. The last one may finish."""
+    aim: every other kill then waits until a file with that in its name is being written.
+    Returns how often one was. The last process may finish."""
     torn = 0
     for kill in range(kills):
         before, process = moved(), start()
@@ -118,10 +119,12 @@ def kill_at_random(start, moved, kills: int, rng: random.Random, most: float) ->
             assert process.is_alive(), f"ended before kill {kill}: train longer"
             time.sleep(0.002)
         time.sleep(rng.uniform(0, most))
+        while aim and kill % 2 and process.is_alive() and not moved.has(aim):
+            pass
         process.kill()
         process.join()
         assert process.exitcode == -signal.SIGKILL, "it was too fast: train longer"
-        torn += any(".step-" in name for name in moved.files())
+        torn += bool(aim) and moved.has(aim)
     process = start()
     process.join()
     assert process.exitcode == 0
@@ -137,6 +140,9 @@ class Moved:
     def files(self) -> list[str]:
         return os.listdir(self.folder) if self.folder.is_dir() else []
 
+    def has(self, part: str) -> bool:
+        return any(part in name for name in self.files())
+
     def __call__(self):
         return {name for name in self.files() if name.startswith("step-") and name >= self.first}
 
@@ -147,14 +153,13 @@ def begin(function):
     return process
 
 
-def check_kills(trainer, folder: Path, kills: int, steps: int, first: int = 1) -> int:
+def check_kills(trainer, folder: Path, kills: int, steps: int, first: int = 1) -> None:
     "Kill a training at random moments, from the snapshot of step `first` on."
     whole = train(folder, "whole", steps)
     killed = Run("killed")
     start = partial(begin, partial(trainer, folder, "killed", steps))
-    torn = kill_at_random(start, Moved(killed.folder, first), kills, random.Random(0), 0.1)
+    kill_at_random(start, Moved(killed.folder, first), kills, random.Random(0), 0.1, ".step-")
     check_same_run(whole, killed)
-    return torn
 
 
 def forgets(change):
@@ -211,13 +216,14 @@ class Script:
 
 @pytest.mark.slow
 def test_twenty_kills(tmp_path):
-    "At 20 random moments, some of them in the middle of writing a snapshot."
+    "At 20 random moments, every other one in the middle of writing a snapshot."
     folder, steps = tmp_path / "l", 500
     made.latents(folder)
     whole, killed = train(folder, "whole", steps), Run("killed")
     code = COMMAND.format(tests=str(Path(__file__).parent), folder=str(folder), name="killed",
                           steps=steps)
-    torn = kill_at_random(lambda: Script(code), Moved(killed.folder), 20, random.Random(1), 0.3)
+    torn = kill_at_random(lambda: Script(code), Moved(killed.folder), 20, random.Random(1), 0.3,
+                          ".step-")
     check_same_run(whole, killed)
     assert torn >= 2, f"only {torn} kills hit a snapshot that was being written"
 
