@@ -1,0 +1,233 @@
+"Strokes and meals read from frames: every fact, no false alarm, twins told apart; broken ones."
+from dataclasses import replace
+from functools import lru_cache, partial
+
+import numpy as np
+import pytest
+
+from sora_nb.probes.interaction import doubts, judge_interaction, read_interaction
+from sora_nb.probes.meals import steps, vertex, visits
+from sora_nb.probes.pixels import Footage
+from sora_nb.probes.strokes import canvas_mask, has_canvas, last_move
+from sora_nb.video import Video
+from sora_nb.world.biting import TWINS as MEAL_TWINS
+from sora_nb.world.facts import Fact
+from sora_nb.world.painting import TWINS as STROKE_TWINS
+from sora_nb.world.render import render
+from sora_nb.world.sampler import World
+
+OTHERS = ("attributes", "camera", "image", "periodic", "occluder", "look", "physics", "game",
+          "shots", "framing")
+
+
+def rejects(check, *variants):
+    "The check fails on each broken variant."
+    for variant in variants:
+        with pytest.raises(AssertionError):
+            check(variant)
+
+
+@lru_cache
+def clips(family, n=12, split="iid"):
+    world = World(21, split, family)
+    return [world[i] for i in range(n)]
+
+
+@lru_cache
+def readings(family):
+    return [read_interaction(c.video) for c in clips(family)]
+
+
+def check_reader(read, families=("painter", "bite")):
+    "At least 97 % of every kind of fact of painters and eaters."
+    right = {}
+    for clip in (c for family in families for c in clips(family)):
+        for kind, true in judge_interaction(read(clip), clip.facts):
+            right.setdefault(kind, []).append(true)
+    marks = {kind: np.mean(values) for kind, values in right.items()}
+    assert min(marks.values()) >= 0.97, marks
+
+
+def read_once(clip):
+    "The reading of a clip, made once."
+    return readings(clip.scene.family)[clips(clip.scene.family).index(clip)]
+
+
+def backward(clip):
+    "Broken: plays the clip backward."
+    return read_interaction(clip.video.replace(frames=clip.video.frames[::-1].copy()))
+
+
+def mirrored(clip):
+    "Broken: left for right."
+    return read_interaction(clip.video.replace(frames=clip.video.frames[:, :, ::-1].copy()))
+
+
+def hasty(clip):
+    "Broken: takes the clock to run at twice the rate."
+    return read_interaction(clip.video.replace(fps=2 * clip.video.fps))
+
+
+def test_every_fact_is_read():
+    check_reader(read_once)
+    rejects(partial(check_reader, families=["painter"]), backward)
+    rejects(partial(check_reader, families=["bite"]), mirrored, hasty)
+
+
+def check_silence(read):
+    "No interaction in clips of other families, stills, noise, nothing."
+    world = World(22, "iid", OTHERS)
+    assert not any(read(world[i].video) for i in range(36))
+    noise = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), np.uint8)
+    for frames in (noise, np.zeros((9, 64, 64, 3), np.uint8), noise[:1], noise[:, :16, :16].copy()):
+        assert read(Video(frames)) is None
+
+
+def gullible(video):
+    "Broken: whatever moves is an eater."
+    return len(video) > 1 and np.ptp(video.frames, 0).any()
+
+
+def test_others_are_no_interaction():
+    check_silence(read_interaction)
+    rejects(check_silence, gullible)
+
+
+def check_verdict(doubts, n=8):
+    "Nearly no doubts about real clips, nearly always about impossible twins."
+    for family, twins in (("painter", STROKE_TWINS), ("bite", MEAL_TWINS)):
+        assert sum(bool(doubts(r)) for r in readings(family)) <= 1
+        for twin in twins.values():
+            assert sum(bool(doubts(r)) for r in twin_readings(family, twin, n)) >= n - 1, twin
+
+
+@lru_cache
+def twin_readings(family, twin, n):
+    return [read_interaction(render(twin(c.scene)).video) for c in clips(family)[:n]]
+
+
+def forgets_paint(reading):
+    "Broken: does not ask what is kept."
+    return [d for d in doubts(reading) if d != "paint is lost"]
+
+
+def ignores_places(reading):
+    "Broken: does not ask where."
+    return [d for d in doubts(reading) if "far" not in d and "mouth" not in d]
+
+
+def believes_in_healing(reading):
+    "Broken: food may grow again."
+    return [] if reading is None else [d for d in doubts(reading) if "heals" not in d]
+
+
+def test_twins_are_told_apart():
+    check_verdict(doubts)
+    rejects(check_verdict, forgets_paint, ignores_places, believes_in_healing, lambda r: [],
+            lambda r: ["never"])
+
+
+def check_times(judge):
+    "A stroke or a bite half a second off is not the one that was stated; half a frame is."
+    for family, kind in (("painter", "stroke"), ("bite", "bites")):
+        clip, reading = clips(family)[0], readings(family)[0]
+        colors = [f for f in clip.facts if f.kind == "color"]
+        fact = next(f for f in clip.facts if f.kind == kind)
+        for shift, expected in ((0, True), (0.05, True), (0.5, False), (-0.5, False)):
+            moved = fact._replace(start=fact.start + shift, stop=fact.stop + shift)
+            assert judge(reading, [*colors, moved])[-1] == (kind, expected), (kind, shift)
+
+
+def timeless(reading, facts):
+    "Broken: never looks at the clock."
+    return judge_interaction(reading, [f._replace(start=None, stop=None) for f in facts])
+
+
+def test_times_count():
+    check_times(judge_interaction)
+    rejects(check_times, timeless)
+
+
+def check_partners(judge):
+    "Who is bitten counts, and so does who is meant."
+    clip, reading = clips("bite")[0], readings("bite")[0]
+    colors = [f for f in clip.facts if f.kind == "color"]
+    bite = next(f for f in clip.facts if f.kind == "bites")
+    assert judge(reading, [*colors, bite])[-1][1]
+    swapped = bite._replace(subject=bite.other, other=bite.subject)
+    absent = Fact("color", "white", 7)
+    assert not judge(reading, [*colors, swapped])[-1][1]
+    assert not judge(reading, [*colors, absent, bite._replace(other=7)])[-1][1]
+    assert not any(true for _, true in judge(None, clip.facts))
+
+
+def careless(reading, facts):
+    "Broken: asks whether anybody at all does it."
+    return [(f.kind, reading is not None and f.value in {v for g in reading.figures.values()
+                                                         for v in g.told.values()})
+            for f in facts]
+
+
+def test_partners_count():
+    check_partners(judge_interaction)
+    rejects(check_partners, careless)
+
+
+def check_visits(visits):
+    "One visit for coming and going, two for coming twice, the arrival for one who stays."
+    there = np.array([0, 0.4, 0.8, 1.2, 0.8, 0.4])
+    assert visits(there) == [3]
+    assert visits(np.concatenate([there, there[1:]])) == [3, 8]
+    assert visits(np.array([0, 0.5, 1.0, 1.01, 1.0, 1.01])) == [2]
+    assert visits(there + [0, 0, 0, 0, 0.05, -0.05]) == [3]
+
+
+def every_peak(far):
+    "Broken: a little trembling is a visit."
+    return [t for t in range(1, len(far) - 1) if far[t - 1] < far[t] > far[t + 1]]
+
+
+def test_visits():
+    check_visits(visits)
+    rejects(check_visits, every_peak, lambda far: [int(np.argmax(far))])
+    assert abs(vertex(np.array([0.0, 1, 2, 2, 1, 0]), 2) - 2.5) < 1e-9
+
+
+def check_steps(steps):
+    "Pixels lost at a visit count there; hidden ones and flickering ones do not."
+    seen, lost = np.ones((12, 4, 4), bool), np.zeros((12, 4, 4), bool)
+    lost[4:, :2, 0] = True                                  # 2 pixels at the first visit
+    lost[9:, :3, 1] = True                                  # 3 at the second
+    lost[6, :, 3] = True                                    # one frame only
+    seen[3:8, 3, 2] = False                                 # hidden for a while
+    assert list(steps(seen, lost & seen, [3, 8])) == [2, 3]
+
+
+def test_steps():
+    check_steps(steps)
+    rejects(check_steps, lambda seen, lost, turns: [lost.any(0).sum()] * 2,
+            lambda seen, lost, turns: [lost[t + 1:].any(0).sum() for t in turns])
+
+
+def check_canvas(found):
+    "Canvases of all lights are found, and no floor or sky."
+    for light in ("day", "sunset", "night"):
+        for family, expected in (("painter", True), ("attributes", False)):
+            for clip in clips(family)[:4]:
+                frames = render(clip.scene.replace(light=light), frames=4).video.frames
+                footage = Footage(frames, 8.0, clip.scene.pixels_per_unit)
+                assert found(footage, light) == expected, (light, family)
+
+
+def test_canvas():
+    check_canvas(lambda footage, light: has_canvas(footage, canvas_mask(footage, light)))
+    rejects(check_canvas, lambda footage, light: (footage.frames.min(-1) > 150).mean() > 0.2,
+            lambda footage, light: has_canvas(footage, canvas_mask(footage, "day")))
+
+
+def test_a_brush_that_leaves_moves_last():
+    clip = next(c for c in clips("painter") if any(f.kind == "after" for f in c.facts))
+    footage, stop = Footage.of(clip.video), clip.scene.events[0].data[0]
+    assert last_move(footage) > 8 * stop + 2
+    cut = replace(footage, frames=footage.frames[:int(8 * stop) + 2])
+    assert last_move(cut) <= 8 * stop + 2
