@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['CheckpointError', 'save_checkpoint', 'shipped_folders', 'checkpoint_folders', 'find_checkpoint', 'read_card',
-           'totals', 'history_of', 'check_card', 'locate_checkpoint', 'load_checkpoint', 'load_weights', 'cache_dir']
+           'totals', 'history_of', 'config_of', 'check_card', 'locate_checkpoint', 'load_checkpoint', 'load_weights',
+           'cache_dir']
 
 # %% ../nbs/01b_checkpoints.ipynb #2e84d9b9
 import hashlib
@@ -14,6 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Mapping
 
+from .door import brief, door
 from .files import atomic_write
 
 if TYPE_CHECKING:  # torch and safetensors are imported only where they are used
@@ -49,6 +51,7 @@ def _to_half(key: str, x: "torch.Tensor") -> "torch.Tensor":
     return half
 
 # %% ../nbs/01b_checkpoints.ipynb #3fa2ae56
+@door()
 def save_checkpoint(
     path: str | os.PathLike, tensors: Mapping[str, "torch.Tensor"], card: Mapping[str, Any]
 ) -> Path:
@@ -59,12 +62,18 @@ def save_checkpoint(
     from safetensors.torch import save
 
     weights = _weights_path(path)
+    for key, x in tensors.items():
+        if not (isinstance(key, str) and hasattr(x, "is_floating_point") and not x.is_meta):
+            raise TypeError(f"weights are tensors with names, got {brief(key)}: {brief(x)}")
     data = save({key: _to_half(key, x) for key, x in tensors.items()})
-    facts = dict(card, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
-    text = json.dumps(facts, indent=1, ensure_ascii=False)  # before writing: may be no JSON
+    try:  # before anything is written
+        facts = dict(card, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+        text = json.dumps(facts, indent=1, ensure_ascii=False).encode()
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{weights}: the card must be plain data ({error})") from error
     with atomic_write(_card_path(weights)) as second, atomic_write(weights) as first:
         first.write_bytes(data)
-        second.write_text(text + "\n", encoding="utf-8")  # both are there before either is renamed
+        second.write_bytes(text + b"\n")  # both are there before either is renamed
     return weights
 
 # %% ../nbs/01b_checkpoints.ipynb #0d93845b
@@ -85,6 +94,7 @@ def checkpoint_folders() -> list[Path]:
     return own + shipped_folders("checkpoints")
 
 # %% ../nbs/01b_checkpoints.ipynb #8330ea2b
+@door()
 def find_checkpoint(name: str) -> Path:
     """The weights file of a named checkpoint, from the first folder that has it."""
     folders = checkpoint_folders()
@@ -104,7 +114,7 @@ def read_card(weights: Path) -> dict[str, Any]:
         card = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{weights}: has no card {path.name} beside it") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: is no JSON ({error})") from error
     if not isinstance(card, dict):
         raise CheckpointError(f"{path}: is no card, which holds names and values, but {card!r:.40}")
@@ -132,6 +142,16 @@ def history_of(card: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [*(history if isinstance(history, list) else []), own]
 
 
+def config_of(card: Mapping[str, Any], key: str, kind: type, source: str | os.PathLike) -> Any:
+    """The configuration that a card holds under a key, as the dataclass `kind`."""
+    try:
+        plain = {k: tuple(v) if isinstance(v, list) else v for k, v in card[key].items()}
+        return kind(**plain)
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{source}: its card describes no {kind.__name__} ({key}: "
+                              f"{brief(card.get(key))}): {error}") from error
+
+
 def check_card(weights: Path, card: Mapping[str, Any], expect: Mapping[str, Any]) -> None:
     """Raise if the card differs from what the calling code was written for."""
     for key, wanted in expect.items():
@@ -142,6 +162,7 @@ def check_card(weights: Path, card: Mapping[str, Any], expect: Mapping[str, Any]
             )
 
 # %% ../nbs/01b_checkpoints.ipynb #e25c389e
+@door()
 def locate_checkpoint(name_or_path: str | os.PathLike) -> Path:
     """A path if it looks like one (an ending or a slash), else a name to find.
 
@@ -156,6 +177,7 @@ def locate_checkpoint(name_or_path: str | os.PathLike) -> Path:
     return path
 
 # %% ../nbs/01b_checkpoints.ipynb #2bcf7d1f
+@door()
 def load_checkpoint(
     name_or_path: str | os.PathLike, expect: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, "torch.Tensor"], dict[str, Any]]:
@@ -164,6 +186,7 @@ def load_checkpoint(
     expect: facts the card must state, such as world_version, caption_version, vae_sha256.
     Raises CheckpointError if the file is damaged or was made for something else.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load
 
     path = locate_checkpoint(name_or_path)
@@ -172,10 +195,14 @@ def load_checkpoint(
     if (sha := hashlib.sha256(data).hexdigest()) != card.get("sha256"):
         raise CheckpointError(f"{path}: damaged, or not the file its card describes: "
                               f"sha256 {sha[:12]}..., card {str(card.get('sha256'))[:12]}...")
-    tensors = load(data)
+    try:
+        tensors = load(data)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: is no safetensors file ({error})") from error
     return {k: x.float() if x.is_floating_point() else x for k, x in tensors.items()}, card
 
 # %% ../nbs/01b_checkpoints.ipynb #44b77974
+@door()
 def load_weights(
     module: "torch.nn.Module", tensors: Mapping[str, "torch.Tensor"], source: str | os.PathLike
 ) -> None:
@@ -184,6 +211,10 @@ def load_weights(
     source: the file, for the error, which names every missing, unknown or misshapen key. A module
     can say which keys of older files it has no use for any more: `retired`.
     """
+    if not hasattr(module, "state_dict"):
+        raise TypeError(f"weights are for a torch module, got {brief(module)}")
+    if wrong := [key for key, x in tensors.items() if not hasattr(x, "is_floating_point")]:
+        raise TypeError(f"{source}: holds things that are no tensors: {brief(wrong)}")
     retired = getattr(module, "retired", ())
     state, tensors = module.state_dict(), {k: x for k, x in tensors.items() if k not in retired}
     faults = [f"{key} {list(state[key].shape)} is missing" for key in state.keys() - tensors.keys()]

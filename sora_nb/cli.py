@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Callable
 
 # %% ../nbs/21_cli.ipynb #42561e67
-from .commands import Parser, add_encode, add_train, natural, output, positive
+from .commands import Parser, add_encode, add_train, natural, one_line, output, positive
 from .evaluations import add_evaluate
 
 # %% ../nbs/21_cli.ipynb #8632f69b
@@ -131,7 +131,7 @@ def parser() -> Parser:
 # %% ../nbs/21_cli.ipynb #e38fbea6
 def _tell(message, category, filename, lineno, file=None, line=None) -> None:
     "Warnings are notes for the person at the terminal, not lines of code."
-    print(f"sora-nb: note: {message}", file=sys.stderr)
+    print(f"sora-nb: note: {one_line(str(message))}", file=sys.stderr)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -144,7 +144,7 @@ def main(argv: list[str] | None = None) -> int:
             warnings.showwarning = _tell
             args.run(args)
     except (ValueError, OSError) as error:
-        print(f"sora-nb {args.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"sora-nb {args.command}: {one_line(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("sora-nb: stopped", file=sys.stderr)

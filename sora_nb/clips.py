@@ -17,6 +17,7 @@ __all__ = ['PIXELS', 'THUMB', 'Fit', 'fit_size', 'Survey', 'survey', 'native_fps
 import numpy as np
 
 # %% ../nbs/08d_clips.ipynb #4aee937f
+from .door import between, door, finite, positive, shape
 from .films import MAX_FRAMES, BadFile, frames_of
 
 # %% ../nbs/08d_clips.ipynb #3d300c31
@@ -37,6 +38,7 @@ def _price(height: int, width: int, h: int, w: int, budget: int) -> tuple[float,
     return -np.log(kept) + 0.1 * np.log(budget / (h * w)), kept, fit
 
 
+@door(height=between(0, 1 << 24), width=between(0, 1 << 24), pixels=between(256, 1 << 26))
 def fit_size(height: int, width: int, pixels: int = PIXELS) -> Fit:
     """The multiples of 16 with at most `pixels` pixels that keep most of a picture.
 
@@ -100,6 +102,7 @@ def native_fps(begins: np.ndarray) -> float:
     return round(float(1 / usual.mean()), 3)
 
 
+@door(begins=(shape("T"), finite), fps=positive)
 def even_picks(begins: np.ndarray, end: float, fps: float) -> np.ndarray:
     """Numbers of the frames that are on the screen at the ticks of a clock, int `[n]`.
 
@@ -109,6 +112,7 @@ def even_picks(begins: np.ndarray, end: float, fps: float) -> np.ndarray:
     return (np.searchsorted(begins, ticks, side="right") - 1).clip(0, len(begins) - 1)
 
 # %% ../nbs/08d_clips.ipynb #68836acc
+@door(count=between(1, 10**8), most=between(1))
 def clip_lengths(count: int, most: int = 17) -> list[int]:
     "How to divide `count` frames into clips of 1 + 4m, at most `most`; fewer than 5 are a still."
     whole, rest = divmod(count, most)

@@ -11,6 +11,8 @@ __all__ = ['CHANGE', 'CONTRAST', 'SLIDE', 'looks', 'changes', 'cut_scores', 'fin
 # %% ../nbs/08e_cuts.ipynb #b3557444
 import numpy as np
 
+from .door import brief, door, finite, shape
+
 # %% ../nbs/08e_cuts.ipynb #d614f1e8
 def looks(thumbs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Of thumbnails uint8 `[T,h,w,3]`: histograms of colours `[T,64]` and grey outlines `[T,h*w]`."
@@ -50,11 +52,16 @@ def cut_scores(thumbs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return change, change / (usual + 0.02)
 
 
+@door(lasts=(shape("T"), finite))
 def find_cuts(thumbs: np.ndarray, lasts: np.ndarray | None = None) -> list[int]:
     """The numbers of the frames that begin a new shot.
 
     thumbs: uint8 `[T,12,16,3]`; lasts: how long each frame stays, seconds `[T]`."""
-    if len(thumbs) < 2:
+    if thumbs.dtype != np.uint8 or thumbs.ndim != 4 or thumbs.shape[3] != 3:
+        raise ValueError(f"thumbnails must be uint8 [T,h,w,3], got {brief(thumbs)}")
+    if lasts is not None and len(lasts) != len(thumbs):
+        raise ValueError(f"{len(thumbs)} thumbnails cannot last {brief(lasts)} seconds")
+    if len(thumbs) < 2 or 0 in thumbs.shape:
         return []
     times = np.where(lasts >= SLIDE, 3, 1) if lasts is not None else np.ones(len(thumbs), int)
     number = np.arange(len(thumbs)).repeat(times)

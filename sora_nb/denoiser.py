@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 # %% ../nbs/09aa_denoiser.ipynb #1ae18455
-from .checkpoints import (CheckpointError, find_checkpoint, load_checkpoint, load_weights,
-                                 locate_checkpoint, read_card)
+from .checkpoints import (CheckpointError, config_of, find_checkpoint, load_checkpoint,
+                                 load_weights, locate_checkpoint, read_card)
 from .dit import DiT, DiTConfig
+from .door import brief, door, finite, fits, shape
 from .lexicon import Understood, understand
 from .orders import Shape
 from .patches import pack, unpatchify
@@ -46,6 +47,13 @@ class Parts:
 
     def to(self, device: torch.device | str) -> Self:
         "Move all three networks; returns self."
+        if not fits(device, torch.device | str):
+            raise TypeError(f"a device is a torch.device or its name, got {brief(device)}")
+        try:
+            torch.zeros(0, device=device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"no device {brief(device)} here: {reason[:200]}") from error
         for module in (self.vae, self.dit, self.text_encoder):
             module.to(device)
         return self
@@ -66,14 +74,18 @@ class Parts:
 class Denoiser(Parts):
     "Parts that work: from prompts to a context, from noise to tokens, from tokens to a video."
 
+    @door()
     def understand(self, prompt: str) -> Understood:
         "The prompt in words of the captions that the card lists, and what was changed."
         return understand(prompt, self.card.get("words") or None)
 
+    @door()
     def encode_text(self, prompts: Sequence[str]) -> Context:
         """What the transformer listens to, for each prompt, which is understood first.
 
         The empty one means anything."""
+        if not prompts:
+            raise ValueError("there is no prompt to encode; the empty one is \"\"")
         ids, mask = self.tokenizer.encode([self.understand(prompt).text for prompt in prompts])
         return self.text_encoder(ids.to(self.device), mask.to(self.device))
 
@@ -97,6 +109,7 @@ class Denoiser(Parts):
             period=rings, **settings)
 
     @torch.no_grad()
+    @door(tokens=(shape("n", "D"), finite))
     def decode(self, tokens: Tensor, shape: Shape, **origin) -> Video:
         "Tokens `[n, D]` of a shape -> the video, which remembers its `origin` (prompt, seed)."
         z = unpatchify(tokens, shape.grid)  # [c, t, h, w]
@@ -105,6 +118,7 @@ class Denoiser(Parts):
                                  pixels_per_unit=shape.pixels_per_unit, **origin)
 
     @classmethod
+    @door()
     def from_pretrained(cls, name: str | Path = "dit", device: torch.device | str = "cpu") -> Self:
         """Load a checkpoint by name or path, with the autoencoder that it was trained with.
 
@@ -138,9 +152,9 @@ def load_parts(name: str | Path = "dit") -> tuple[VideoVAE, DiT, TextEncoder, To
     path = locate_checkpoint(name)
     expect = dict(kind="dit", world_version=WORLD_VERSION, caption_version=CAPTION_VERSION)
     tensors, card = load_checkpoint(path, expect)
-    vae = VideoVAE.from_pretrained(find_vae(path, card["vae_sha256"]))
-    dit = DiT(DiTConfig(**card["config"]))
-    text = TextEncoder(TextConfig(**card["text"]))
+    vae = VideoVAE.from_pretrained(find_vae(path, str(card.get("vae_sha256"))))
+    dit = DiT(config_of(card, "config", DiTConfig, path))
+    text = TextEncoder(config_of(card, "text", TextConfig, path))
     load_weights(dit, _part(tensors, "dit."), path)
     load_weights(text, _part(tensors, "text."), path)
-    return vae, dit, text, Tokenizer(card["tokenizer"]), {"name": path.stem, **card}
+    return vae, dit, text, Tokenizer(str(card.get("tokenizer"))), {"name": path.stem, **card}

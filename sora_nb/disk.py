@@ -22,9 +22,11 @@ from safetensors.torch import save_file
 
 # %% ../nbs/08b_disk.ipynb #b0508ce8
 from .checkpoints import cache_dir
-from .files import DiskFullError, append, atomic_write
+from .door import brief, door
+from .files import DiskFullError, append, atomic_write, read_json
 
 # %% ../nbs/08b_disk.ipynb #ce3cb036
+@door()
 def run_folder(name: str | Path) -> Path:
     """The folder of a run: a plain name lies in the user's cache, a path (with a slash) is itself.
 
@@ -53,18 +55,23 @@ class Run:
     at the end the weights. name: as in `run_folder`. restart: begin anew, which removes only
     what runs write. Raises ValueError if the folder is no run's, or that of another training."""
 
+    @door()
     def __init__(self, name: str | Path, config: dict | None = None, restart: bool = False) -> None:
+        try:
+            config = json.loads(json.dumps(config or {}))
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"the config of a run is plain data, got {brief(config)}") from error
         self.folder = run_folder(name)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.log_path = self.folder / "log.csv"
-        self._check(self.folder / "config.json", json.loads(json.dumps(config or {})), restart)
+        self._check(self.folder / "config.json", config, restart)
 
     def _check(self, path: Path, config: dict, restart: bool) -> None:
         "Raise if the folder belongs to something else, else make it ready."
         if not path.exists() and set(self.folder.iterdir()) - set(self._scraps()):
             raise ValueError(f"{self.folder} has files, but no config.json of a training: pass "
                              "another name, or the path of an empty or new folder")
-        old = json.loads(path.read_text()) if path.exists() and not restart else config
+        old = read_json(path) if path.exists() and not restart else config
         if differ := [k for k in old.keys() | config.keys() if old.get(k) != config.get(k)]:
             raise ValueError(f"{self.folder} holds a training with other {sorted(differ)}: begin "
                              "anew (restart=True, --restart), or choose another name")

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 # %% ../nbs/07_dit.ipynb #067cffa3
 from .attention import (
     CrossAttention, SelfAttention, group_order, per_sample, rms, rotary, visible)
+from .door import between, brief, check_fields, door, floating, numbers, shape
 from .patches import Segments
 from .text import Context
 
@@ -37,6 +38,9 @@ class DiTConfig:
     condition: int = 64  # width of the bottleneck from which every block reads its modulation
 
     def __post_init__(self) -> None:
+        wide = between(1, 65536)
+        check_fields(self, width=wide, head_dim=wide, in_dim=wide, context_dim=wide, condition=wide,
+                     depth=between(1, 256))
         if self.width % self.head_dim or self.head_dim % 2:
             raise ValueError(f"width {self.width} is not a whole number of even heads of "
                              f"{self.head_dim}: choose a head_dim that divides it")
@@ -44,8 +48,8 @@ class DiTConfig:
     @classmethod
     def size(cls, name: str, **changes: int) -> "DiTConfig":
         "One of the named sizes: nano, tiny, small, base."
-        if name not in SIZES:
-            raise ValueError(f"no DiT size {name!r}: choose one of {', '.join(SIZES)}")
+        if not isinstance(name, str) or name not in SIZES:
+            raise ValueError(f"no DiT size {brief(name)}: choose one of {', '.join(SIZES)}")
         width, depth, head_dim = SIZES[name]
         return replace(cls(width=width, depth=depth, head_dim=head_dim), **changes)
 
@@ -176,6 +180,7 @@ class DiT(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
+    @door(tokens=(shape("N", "D"), floating), coords=(shape("N", 6), floating), level=floating)
     def forward(self, tokens: Tensor, level: Tensor | float, coords: Tensor, segments: Segments,
                 context: Context, *, period: Tensor | None = None, cache: dict | None = None,
                 tap: Callable[[str, Tensor], None] | None = None) -> Tensor:
@@ -187,6 +192,7 @@ class DiT(nn.Module):
         level = torch.as_tensor(level, dtype=tokens.dtype, device=tokens.device)
         coords, period = coords.to(tokens), None if period is None else period.to(tokens)
         _refuse_misfits(tokens, level, coords, segments, context, cache)
+        _refuse_sizes(self.config, tokens, context, period)
         order = group_order(segments)
         if order is None:
             return self.run(tokens, level, coords, segments, context, period, cache, tap)
@@ -245,6 +251,19 @@ class DiT(nn.Module):
                 for m, g, t, ring in zip(masks, segments.groups, times, rings)]
 
 
+def _refuse_sizes(config: DiTConfig, tokens: Tensor, context: Context, period: Tensor | None
+                  ) -> None:
+    "Say which inputs have another size than the DiT was made for."
+    words, samples = context.tokens, context.mask.shape[:1]
+    if tokens.shape[1] != config.in_dim or words.shape[2:] != (config.context_dim,) or (
+            words.shape[:2] != context.mask.shape):
+        raise ValueError(f"this DiT reads tokens [N, {config.in_dim}] and contexts [B, L, "
+                         f"{config.context_dim}] with masks [B, L]; got {brief(tokens)}, "
+                         f"{brief(words)} and {brief(context.mask)}")
+    if period is not None and period.shape != samples:
+        raise ValueError(f"period must be [{samples[0]}] seconds, got {brief(period)}")
+
+
 def _refuse_misfits(tokens: Tensor, level: Tensor, coords: Tensor, segments: Segments,
                     context: Context, cache: dict | None) -> None:
     "Say which of the inputs of a DiT do not belong together."
@@ -263,6 +282,7 @@ def _refuse_misfits(tokens: Tensor, level: Tensor, coords: Tensor, segments: Seg
                          "start every sampling with an empty dict")
 
 # %% ../nbs/07_dit.ipynb #4b60bea9
+@door(lengths=numbers(kind=int, low=1), context_lengths=numbers(kind=int, low=0))
 def dit_flops(config: DiTConfig, lengths: Sequence[int], context_lengths: Sequence[int]) -> int:
     """FLOPs of one forward (a multiply and an add are 2) for samples of these lengths.
 

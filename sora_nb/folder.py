@@ -27,6 +27,7 @@ from .clips import PIXELS, ClipReader, Fit, clip_lengths, even_picks
 from .clips import fit_size, native_fps, survey
 from .cuts import find_cuts
 from .files import append, atomic_write
+from .door import between, check_fields, door
 from .films import MAX_FRAMES, BadFile
 from .latents import LatentCache, VideoItems, encode_items
 from .listing import Entry, Listing, Note, list_folder
@@ -45,6 +46,7 @@ class FolderRecipe:
     cuts: bool = True
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.fps is not None and not (math.isfinite(self.fps) and 0 < self.fps <= 120):
             raise ValueError(f"fps must be between 0 and 120, or None, got {self.fps}")
         if not 256 <= self.pixels <= 1 << 20:
@@ -170,6 +172,7 @@ class Encoded(NamedTuple):
     clips: FolderClips
 
 
+@door(workers=between(0, 256))
 def encode_folder(vae: torch.nn.Module, folder: str | os.PathLike, out: str | Path | None = None,
                   recipe: FolderRecipe = FolderRecipe(), *, vae_sha256: str = "",
                   workers: int = 0, quiet: bool = False) -> Encoded:

@@ -14,6 +14,8 @@ from typing import Any, Mapping, Sequence
 
 import numpy as np  # Pillow, PyAV and moviepy are imported only where they are used
 
+from .door import door
+
 # %% ../nbs/01_formats.ipynb #b27451bd
 from .files import atomic_write
 
@@ -67,8 +69,8 @@ def _write_picture(file: Any, kind: str, frames: np.ndarray, fps: float, comment
 
 def png(frames: np.ndarray, fps: float) -> bytes:
     """The bytes of a PNG picture of frames uint8 `[T,H,W,3]`: animated, or plain for one frame."""
-    buffer = BytesIO()
-    _write_picture(buffer, "PNG", frames, fps, _comment(frames, fps, {}))
+    buffer, clock = BytesIO(), min(max(fps, 1 / 60), 1000)  # a frame is shown for 1 ms to a minute
+    _write_picture(buffer, "PNG", frames, clock, _comment(frames, fps, {}))
     return buffer.getvalue()
 
 # %% ../nbs/01_formats.ipynb #80321054
@@ -115,6 +117,7 @@ def _count_frames(path: Path) -> int:
 PICTURES = (".png", ".gif", ".webp")  # Pillow reads and writes these, and reads .jpg
 
 
+@door()
 def write_frames(
     path: str | os.PathLike, frames: np.ndarray, fps: float, note: Mapping[str, Any] = {}
 ) -> Path:
@@ -127,6 +130,8 @@ def write_frames(
     if kind not in (".mp4", *PICTURES):
         raise ValueError(f"{path}: cannot write {kind or 'a file without ending'}; "
                          f"use .mp4, {', '.join(PICTURES)}")
+    if not 1 / 60 <= fps <= 1000:
+        raise ValueError(f"{path}: files have 1/60 to 1000 frames a second, got fps={fps:g}")
     comment = _comment(frames, fps, note)
     with atomic_write(path) as temporary:
         if kind == ".mp4":
@@ -189,6 +194,7 @@ def _read_picture(path: Path) -> tuple[np.ndarray, float, dict]:
     return *even_clock(np.stack(frames), seconds, note), note
 
 # %% ../nbs/01_formats.ipynb #72322917
+@door()
 def read_frames(path: str | os.PathLike) -> tuple[np.ndarray, float, dict[str, Any]]:
     """Frames uint8 `[T,H,W,3]`, frames a second, and the note of a film or picture file.
 

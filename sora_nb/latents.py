@@ -25,7 +25,8 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 # %% ../nbs/08_latents.ipynb #61fbd571
 from .causal import front_pad
-from .files import DiskFullError, append, atomic_write
+from .files import DiskFullError, append, atomic_write, read_json
+from .door import between, brief, check_fields, door, fits
 from .video import Video
 from .world.captions import STYLES, write
 from .world.record import facts_of
@@ -103,6 +104,9 @@ class VideoItems(Dataset):
     Cropped around the centre to 16 pixels, and at the end to 1 + 4m frames."""
 
     def __init__(self, pairs: Sequence[tuple[Video, str | dict[str, list[str]]]]) -> None:
+        if not fits(pairs, Sequence[tuple[Video, str | dict]]):
+            raise TypeError("pairs must be (Video, caption) each, the caption a text or texts by "
+                            f"style; got {brief(pairs)}")
         self.pairs = pairs
 
     def __len__(self) -> int:
@@ -172,7 +176,7 @@ class LatentCache:
 
     def _check_card(self, card: dict) -> None:
         path, card = self.folder / "card.json", json.loads(json.dumps(card))
-        old = json.loads(path.read_text()) if path.exists() else card
+        old = read_json(path) if path.exists() else card
         if differ := {k for k in old.keys() | card.keys() if old.get(k) != card.get(k)}:
             raise ValueError(f"{self.folder} holds latents of something else ({sorted(differ)} "
                              "differ): choose another folder or delete this one")
@@ -199,6 +203,7 @@ class LatentCache:
         self.count, self.end, self.rows = self.count + 1, self.end + len(line), after
 
 # %% ../nbs/08_latents.ipynb #f2f86079
+@door(workers=between(0, 256))
 def encode_items(vae: torch.nn.Module, items: Dataset, folder: str | Path, card: dict, *,
                  workers: int = 0, quiet: bool = False) -> Path:
     """Encode all items that `folder` does not hold yet; returns the folder.
@@ -216,6 +221,7 @@ def encode_items(vae: torch.nn.Module, items: Dataset, folder: str | Path, card:
                   f"eta {(len(items) - cache.count) / rate:.0f} s", flush=True)
     return cache.folder
 
+@door(n=between(1, 10**8), start=between(0), workers=between(0, 256))
 def encode_world(vae: torch.nn.Module, world, folder: str | Path, n: int, *, vae_sha256: str = "",
                  start: int = 0, **kwargs) -> Path:
     "Render and encode clips `start` to `start + n` of `world` (see `encode_items`)."
@@ -236,20 +242,37 @@ def _rows_of(path: Path) -> np.ndarray:
     n = path.stat().st_size // (2 * int(np.prod(shape)))
     return np.memmap(path, np.float16, "r", shape=(n, *shape)) if n else np.empty((0, *shape))
 
+def _record(folder: Path, number: int, line: bytes, files: dict[str, np.ndarray]) -> dict:
+    "A line of the index, whose rows are all there."
+    try:
+        record = json.loads(line)
+        rows = record["rows"].values()
+        good = "clip" in record["rows"] and all(0 <= row < len(files[name]) for name, row in rows)
+        good = good and fits(list(record["captions"].values()), Sequence[Sequence[str]])
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        good = False
+    if not good:
+        raise ValueError(f"{folder}: line {number} of index.jsonl is damaged, or the latents that "
+                         "it is about are gone: encode into a new folder")
+    return record
+
+
 class LatentDataset(Dataset):
     """A latent cache to read: `[i]` -> `Sample`. Files are mapped, not read.
 
     images, videos, rings: the numbers of the samples that are one frame, that move, that loop."""
 
+    @door()
     def __init__(self, folder: str | Path) -> None:
         folder = Path(folder)
         if not (folder / "index.jsonl").exists():
             raise FileNotFoundError(f"{folder} holds no index.jsonl: make one with "
                                     "`sora-nb encode --clips N`, or encode_world")
-        self.card = json.loads((folder / "card.json").read_text())
-        self.records = [json.loads(line) for line in open(folder / "index.jsonl", "rb")
-                        if line.endswith(b"\n")]
+        self.card = read_json(folder / "card.json")
         self._files = {p.stem: _rows_of(p) for p in folder.glob("*.f16")}
+        with open(folder / "index.jsonl", "rb") as lines:
+            self.records = [_record(folder, n, line, self._files) for n, line in enumerate(lines, 1)
+                            if line.endswith(b"\n")]
         rows = [int(r["rows"]["clip"][0].split("x")[1]) for r in self.records]
         self.images = [i for i, t in enumerate(rows) if t == 1]
         self.videos = [i for i, t in enumerate(rows) if t > 1]
@@ -259,6 +282,10 @@ class LatentDataset(Dataset):
         return len(self.records)
 
     def __getitem__(self, i: int) -> Sample:
+        if not fits(i, int):
+            raise TypeError(f"samples have whole numbers, got {brief(i)}")
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"there is no sample {brief(i)}, the cache has {len(self)}")
         record = self.records[i]
         found = {role: self._files[name][row] for role, (name, row) in record["rows"].items()}
         return Sample(found["clip"], found.get("still"), found.get("ring"), record)

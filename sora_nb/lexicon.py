@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 # %% ../nbs/06b_lexicon.ipynb #d5fc016f
+from .door import brief, door, fits
 from .plain import Notice, clean, quoted, words_of
 from .readings import Reading, choices, readings
 from .synonyms import CONTRACTIONS, FILLERS, NEGATIONS, STRANGERS, VERBS, conjugate
@@ -20,8 +21,12 @@ from .typos import Speller, is_slip
 from .world.words import WORDS
 
 # %% ../nbs/06b_lexicon.ipynb #95cc9691
+@door()
 def lexicon(captions: Iterable[str]) -> frozenset[str]:
     "Every word that the captions use."
+    captions = list(captions)
+    if not fits(captions, Sequence[str]):
+        raise TypeError(f"captions must be texts, got {brief(captions)}")
     return frozenset(word for caption in captions for word in words_of(caption))
 
 # %% ../nbs/06b_lexicon.ipynb #68f2bcae
@@ -205,6 +210,7 @@ def reader(known: frozenset[str]) -> Reader:
     return Reader(known)
 
 
+@door()
 def understand(prompt: str, known: Iterable[str] | None) -> Understood:
     """What a model that has read the words `known` reads for a prompt, and what was changed.
 
@@ -212,4 +218,7 @@ def understand(prompt: str, known: Iterable[str] | None) -> Understood:
     known about the model (a foreign text encoder), so nothing is changed."""
     if known is None:
         return Understood(prompt.encode("utf-8", "replace").decode())  # half characters break files
+    known = list(known)
+    if not fits(known, Sequence[str]):
+        raise TypeError(f"known words must be texts, got {brief(known)}")
     return reader(frozenset(known)).read(prompt)

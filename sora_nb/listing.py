@@ -19,6 +19,7 @@ from typing import NamedTuple
 __all__ = ['TABLES', 'MAX_TEXT', 'Note', 'read_captions', 'Entry', 'Listing', 'list_folder']
 
 # %% ../nbs/08f_listing.ipynb #aaa5e600
+from .door import door
 from .films import ENDINGS
 
 # %% ../nbs/08f_listing.ipynb #3b226825
@@ -165,6 +166,7 @@ def _fingerprint(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@door()
 def list_folder(folder: str | os.PathLike) -> Listing:
     """The videos of a folder and of those below it, with captions; nothing is decoded yet.
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 # %% ../nbs/08b_loop.ipynb #d1c0f9d2
 from .data import NOISE, step_generator
+from .door import between, check_fields, positive
 
 # %% ../nbs/08b_loop.ipynb #19d00f1b
 @dataclass
@@ -38,6 +39,9 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_fields(self, steps=between(0, 10**9), minutes=between(0, 10**9), lr=positive,
+                     warmup=between(0), decay=between(0, 1), clip=positive, ema=between(0),
+                     weight_decay=between(0), seed=between(0, 2**63 - 1))
         if not (self.steps or self.minutes):
             raise ValueError("a training needs a budget: pass steps= or minutes= (> 0)")
 

@@ -19,19 +19,23 @@ from torch import Tensor
 
 # %% ../nbs/09a_orders.ipynb #1e908fda
 from .diffusion import noise, size_shift
+from .door import brief
 from .patches import Grid, coordinates, pack_budget
+from .sampling import MOST_STEPS
 from .world.optics import tier
 
 # %% ../nbs/09a_orders.ipynb #644a69d4
-def whole(name: str, value: Any, low: int) -> int:
+def whole(name: str, value: Any, low: int, high: int = 2**63 - 1) -> int:
     "`value` as an int of at least `low`, or a ValueError that names it."
     try:
         number = operator.index(value)
     except TypeError:
         number = low - 1
     if number < low:
-        raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}")
-    if number >= 2**63:  # more than a generator of random numbers takes
+        raise ValueError(f"{name} must be a whole number of at least {low}, got {brief(value)}")
+    if number > high and high < 2**63 - 1:
+        raise ValueError(f"{name} must be at most {high}, got {brief(number)}")
+    if number > high:  # more than a generator of random numbers takes
         raise ValueError(f"{name} must be below 2**63, got a number of {number.bit_length()} bits")
     return number
 
@@ -47,7 +51,7 @@ def finite(value: Any) -> bool:
 def frame_rate(fps: float) -> float:
     "`fps` if it can be one."
     if not (finite(fps) and fps > 0):
-        raise ValueError(f"fps must be a positive number of frames a second, got {fps!r}")
+        raise ValueError(f"fps must be a positive number of frames a second, got {brief(fps)}")
     return fps
 
 
@@ -56,11 +60,12 @@ def frame_count(frames: int | None, seconds: float | None, fps: float) -> int:
 
     A clip of 2 seconds at 8 fps has 17 frames: frame 0 stands at 0 s, frame 16 at 2 s."""
     if frames is not None and seconds is not None:
-        raise ValueError(f"give frames or seconds, not both (got {frames} and {seconds})")
+        raise ValueError("give frames or seconds, not both (got "
+                         f"{brief(frames)} and {brief(seconds)})")
     if seconds is None:
         return 17 if frames is None else whole("frames", frames, 1)
     if not (finite(seconds) and seconds >= 0 and finite(seconds * frame_rate(fps))):
-        raise ValueError(f"seconds must be a number of at least 0, got {seconds!r}")
+        raise ValueError(f"seconds must be a number of at least 0, got {brief(seconds)}")
     return round(seconds * fps) + 1
 
 # %% ../nbs/09a_orders.ipynb #a12997cb
@@ -86,7 +91,7 @@ class Shape:
         frame_rate(self.fps)
         unit = self.pixels_per_unit
         if unit is not None and not (finite(unit) and unit > 0):
-            raise ValueError(f"pixels_per_unit must be positive, got {unit!r}")
+            raise ValueError(f"pixels_per_unit must be positive, got {brief(unit)}")
 
     @property
     def grid(self) -> Grid:
@@ -149,7 +154,7 @@ def orders(prompts: Sequence[str], *, seconds=None, frames=None, height=64, widt
     "An `Order` for each prompt, of at most `most` tokens; settings are for all, or lists."
     for prompt in prompts:
         if not isinstance(prompt, str):
-            raise TypeError(f"a prompt is a text, got {prompt!r}")
+            raise TypeError(f"a prompt is a text, got {brief(prompt)}")
     settings = dict(seconds=seconds, frames=frames, height=height, width=width, seed=seed,
                     pixels_per_unit=pixels_per_unit, fps=fps)
     columns = [_spread(name, value, len(prompts)) for name, value in settings.items()]
@@ -178,5 +183,6 @@ def batches(wanted: Sequence[Order], budget: int = TOKENS) -> list[list[int]]:
 def sampler_settings(steps: int, guidance_scale: float) -> dict[str, Any]:
     "Checked settings of the sampler."
     if not (finite(guidance_scale) and guidance_scale >= 0):
-        raise ValueError(f"guidance_scale must be a number of at least 0, got {guidance_scale!r}")
-    return dict(steps=whole("steps", steps, 1), guidance_scale=float(guidance_scale))
+        raise ValueError("guidance_scale must be a number of at least 0, got "
+                         f"{brief(guidance_scale)}")
+    return dict(steps=whole("steps", steps, 1, MOST_STEPS), guidance_scale=float(guidance_scale))

@@ -12,6 +12,8 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from .door import door
+
 # %% ../nbs/06ac_plain.ipynb #ef1ec9fc
 @dataclass(frozen=True)
 class Notice:
@@ -48,6 +50,7 @@ def plain(character: str) -> str:
     return SIGNS.get(character, character if keep else " ")
 
 # %% ../nbs/06ac_plain.ipynb #97a37ac3
+@door()
 def clean(prompt: str) -> tuple[str, list[Notice]]:
     """A prompt in plain lower-case letters, digits and `.,;:'-`, and notices of what was lost.
 

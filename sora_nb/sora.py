@@ -65,7 +65,7 @@ class Sora(Denoiser):
         seed: the same seed makes the same video, whatever else is in the list.
         pixels_per_unit: how large to draw things (None: as usual for this size).
         With a list of prompts, every setting but steps and guidance_scale may be a list too."""
-        several = isinstance(prompt, Iterable) and not isinstance(prompt, str)
+        several = isinstance(prompt, Iterable) and not isinstance(prompt, (str, bytes, Tensor))
         prompts = list(prompt) if several else [prompt]
         wanted = orders(prompts, seconds=seconds, frames=frames, height=height, width=width,
                         seed=seed, pixels_per_unit=pixels_per_unit, fps=fps,

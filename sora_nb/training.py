@@ -24,6 +24,7 @@ from .checkpoints import save_checkpoint, totals
 from .data import NOISE, LatentDataset, Mix, TokenBatch, step_generator, token_batch
 from .diffusion import add_noise, target
 from .dit import dit_flops
+from .door import between, brief, door, fits
 from .disk import Run
 from .lexicon import lexicon
 from .loop import Recipe, Training
@@ -97,6 +98,8 @@ def _check_out(out: str | Path | None) -> None:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: there is no folder {path.parent}; create it first")
 
+@door(pool=between(1, 10**6), fresh=between(0), workers=between(0, 256), save_every=between(0),
+      calibrate=between(1, 10**6), evaluate=between(0, 10**6), devices=between(1, 1024))
 def train_vae(vae: nn.Module, world, held_out, *, name: str = "vae", out: str | Path | None = None,
               pool: int = 256, fresh: int = 1, restart: bool = False, workers: int = 0,
               save_every: float = 60.0, quiet: bool | None = None, calibrate: int = 128,
@@ -181,6 +184,8 @@ def held_out_batches(data: LatentDataset, budget: int = 4096, n: int = 8) -> lis
         batch.level = torch.full_like(batch.level, (i + 0.5) / n)
     return batches
 
+@door(budget=between(1), validate_every=between(0), workers=between(0, 256),
+      devices=between(1, 1024), save_every=between(0))
 def train_dit(dit: nn.Module, text: nn.Module, tokenizer, data: LatentDataset, *,
               held_out: LatentDataset | None = None, name: str = "dit",
               out: str | Path | None = None, budget: int = 4096, mix: Mix = Mix(),
@@ -198,6 +203,8 @@ def train_dit(dit: nn.Module, text: nn.Module, tokenizer, data: LatentDataset, *
     if not hasattr(tokenizer, "to_json"):
         raise TypeError(f"a checkpoint must hold its tokenizer: {type(tokenizer).__name__} has no "
                         "to_json; train a TextEncoder, or use DiTTraining and fit directly")
+    if not fits(words := list(words), Sequence[str]):
+        raise TypeError(f"words must be texts, got {brief(words)}")
     _check_out(out)
     facts = dict(command=command, data=data.card, vae_sha256=data.card.get("vae_sha256"),
                  mix=asdict(mix), budget=budget,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Sequence
 
 import numpy as np
 
+from .door import between, brief, check_fields, door, fits, is_finite, positive
 from .formats import moviepy_clip, png, read_frames, write_frames
 
 if TYPE_CHECKING:  # torch is imported only where pixels become tensors
@@ -30,8 +31,8 @@ def _check(frames: Any, fps: float) -> None:
         raise TypeError(f"frames must be uint8 (0..255), got {frames.dtype}")
     if frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
         raise ValueError(f"frames must have shape [T,H,W,3], got {list(frames.shape)}")
-    if not (math.isfinite(fps) and fps > 0):
-        raise ValueError(f"fps must be a positive number of frames a second, got {fps}")
+    if not (fits(fps, float) and is_finite(fps) and fps > 0):
+        raise ValueError(f"fps must be a positive number of frames a second, got {brief(fps)}")
 
 # %% ../nbs/01_video.ipynb #7ff199ed
 @dataclass(frozen=True, eq=False, repr=False)
@@ -54,6 +55,7 @@ class Video:
 
     def __post_init__(self):
         _check(self.frames, self.fps)
+        check_fields(self, pixels_per_unit=positive)
 
     @property
     def height(self) -> int:
@@ -80,8 +82,13 @@ class Video:
     def __getitem__(self, key: int | slice) -> "Video":
         """One frame as a still, or a slice as a clip; with a step the speed stays, fps drops."""
         if not isinstance(key, slice):
-            key = slice(key, key + 1 or None)
-        frames = self.frames[key]
+            key = slice(key, key + 1 or None) if fits(key, int) else key
+        try:
+            frames = self.frames[key] if isinstance(key, slice) and key.step != 0 else None
+        except TypeError:  # numpy: a slice of what are no whole numbers
+            frames = None
+        if frames is None:
+            raise TypeError(f"frames have whole numbers, or slices of them; got {brief(key)}")
         if not len(frames):
             raise IndexError(f"no frame in [{key.start}:{key.stop}], the video has {len(self)}")
         step = key.step or 1
@@ -95,6 +102,7 @@ class Video:
             changes.setdefault("latents", None)
         return replace(self, **changes)
 
+    @door(factor=between(1, 64))
     def scale(self, factor: int) -> "Video":
         """The same picture in larger pixels: every pixel becomes factor x factor equal ones."""
         frames = self.frames.repeat(factor, axis=1).repeat(factor, axis=2)
@@ -111,6 +119,8 @@ class Video:
     @classmethod
     def from_tensor(cls, x: "torch.Tensor", fps: float = 8.0, **meta) -> "Video":
         """A video from pixels `[3,T,H,W]` in [-1, 1]; values outside are cut off."""
+        if not hasattr(x, "isfinite"):
+            raise TypeError(f"pixels must be a tensor [3,T,H,W], got {brief(x)}")
         if x.ndim != 4 or x.shape[0] != 3:
             raise ValueError(f"pixels must have shape [3,T,H,W], got {list(x.shape)}")
         if not x.isfinite().all():
@@ -160,6 +170,7 @@ def _paste(canvas: np.ndarray, frames: np.ndarray, top: int, left: int) -> None:
     canvas[t:, top : top + h, left : left + w] = frames[-1]
 
 
+@door(columns=between(1), gap=between(0, 1000))
 def grid(videos: Sequence[Video], columns: int | None = None, gap: int = 2) -> Video:
     """Videos side by side in one, row by row; shorter ones hold their last frame.
 
@@ -179,6 +190,7 @@ def grid(videos: Sequence[Video], columns: int | None = None, gap: int = 2) -> V
     return Video(canvas, rates.pop())
 
 # %% ../nbs/01_video.ipynb #15ef5eec
+@door(n=between(1))
 def strip(video: Video, n: int = 8) -> Video:
     """A still: n frames of the video, evenly chosen from first to last, side by side."""
     chosen = np.linspace(0, len(video) - 1, min(n, len(video))).round().astype(int)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ..door import door
 from .backdrop import (CHECKERED, PATHS, camera_scores, checker_score,
                                      light_and_tone)
 from .hiding import hides, place
@@ -155,6 +156,7 @@ def read_film(footage: Footage, tracks: Mapping[str, Track], free: np.ndarray, e
     return Reading(things, {**ground, "camera": None, "camera speed": None}, shots=shots)
 
 
+@door()
 def read(video: Video, net: nn.Module | None = None) -> Reading:
     "Parse a video. Only its frames, its clock and the constants of the world's camera are used."
     footage, net = Footage.of(video), net or shape_net()
@@ -214,6 +216,7 @@ def holds(reading: Reading, fact: Fact, colors: Mapping[int, str]) -> bool:
     return thing is not None and getattr(thing, fact.kind) == fact.value
 
 
+@door()
 def judge(reading: Reading, facts: Sequence[Fact]) -> list[tuple[str, bool]]:
     "(kind, is it true) of every fact of the world; places in the picture are not judged."
     colors = {fact.subject: fact.value for fact in facts if fact.kind == "color"}

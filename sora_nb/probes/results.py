@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from ..checkpoints import shipped_folders
-from ..files import atomic_write
+from ..door import between, brief, door, fits
+from ..files import atomic_write, read_json
 from ..world.scenes import WORLD_VERSION
 
 # %% auto #0
@@ -24,6 +25,7 @@ __all__ = ['FIELDS', 'bootstrap', 'mean_interval', 'check_result', 'repository',
            'write_result', 'read_result']
 
 # %% ../../nbs/09f_results.ipynb #5392bab1
+@door(n=between(1, 10**7), rounds=between(1, 10**6), level=between(0, 1), seed=between(0))
 def bootstrap(weigh: Callable[[np.ndarray], np.ndarray], n: int, rounds: int = 1000,
               level: float = 0.95, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Ends of the interval that holds `level` of the values over resampled clips (Efron 1979).
@@ -35,9 +37,15 @@ def bootstrap(weigh: Callable[[np.ndarray], np.ndarray], n: int, rounds: int = 1
     return low, high
 
 
+@door()
 def mean_interval(values, **settings) -> tuple[float, float]:
     "Bootstrap interval of the mean of values [n]."
-    values = np.asarray(values, float)
+    if not fits(values, Sequence[float]) and not isinstance(values, np.ndarray):
+        raise TypeError(f"values must be numbers, got {brief(values)}")
+    values = np.asarray(values)
+    if values.ndim != 1 or not len(values) or values.dtype.kind not in "biuf":
+        raise ValueError(f"values must be numbers [n], at least one, got {brief(values)}")
+    values = values.astype(float)
     low, high = bootstrap(lambda w: w @ values / len(values), len(values), **settings)
     return float(low), float(high)
 
@@ -46,6 +54,7 @@ FIELDS = dict(claim=str, columns=dict, n=int, interval=dict, seeds=list, command
               world_version=int, checkpoint=(str, type(None)), wall_s=(int, float))
 
 
+@door()
 def check_result(result: Mapping[str, Any]) -> None:
     "Raise if a record lacks a field, has one of the wrong type, or a column without an interval."
     for name, kind in FIELDS.items():
@@ -81,8 +90,10 @@ def commit() -> str:
         return "unknown"
 
 
+@door(n=between(0), wall_s=between(0))
 def make_result(claim: str, columns: Mapping[str, float], interval: Mapping[str, Any], *, n: int,
-                seeds, command: str, wall_s: float, checkpoint: str | None = None, **more) -> dict:
+                seeds: Sequence[int], command: str, wall_s: float,
+                checkpoint: str | None = None, **more) -> dict:
     "A checked record; `more` holds whatever else is worth keeping (tables, settings)."
     plain = {k: round(float(v), 4) for k, v in columns.items()}
     ends = {k: [round(float(x), 4) for x in v] for k, v in interval.items()}
@@ -99,6 +110,7 @@ def results_folder() -> Path:
     return folder if folder.is_dir() else Path(".")
 
 
+@door()
 def write_result(name: str, result: Mapping[str, Any], folder: Path | None = None) -> Path:
     "Check a record and write it as NAME.json, whole or not at all."
     check_result(result)
@@ -110,6 +122,7 @@ def write_result(name: str, result: Mapping[str, Any], folder: Path | None = Non
     return path
 
 
+@door()
 def read_result(name: str, folder: Path | None = None) -> dict:
     "A published record by name: of one folder, else the first that ships with the project."
     folders = [Path(folder)] if folder else shipped_folders("results")
@@ -118,6 +131,6 @@ def read_result(name: str, folder: Path | None = None) -> dict:
         known = sorted({p.stem for f in folders for p in f.glob("*.json")})
         raise FileNotFoundError(f"no result {name!r}; looked in {', '.join(map(str, folders))}; "
                                 f"there are: {', '.join(known) or 'none'}")
-    result = json.loads(path.read_text(encoding="utf-8"))
+    result = read_json(path)
     check_result(result)
     return result

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 import numpy as np
+from ..door import between, brief, door
 from .facts import Fact, inverse
 from .record import facts_of
 from .game_words import write_game
@@ -299,10 +300,12 @@ WRITERS: dict[str, Callable[[Voice], Caption]] = dict(short=short, medium=medium
 VARIETY = dict(short=0.3, medium=0.3, descriptive=1.0, detailed=0.0)  # chance of a synonym
 
 
+@door()
 def write(facts: tuple[Fact, ...], style: str, rng: np.random.Generator) -> Caption:
     "A caption of a fact record; `style` is short, medium, descriptive or detailed."
     if style not in WRITERS:
-        raise ValueError(f"caption style {style!r} is not known; choose one of {list(WRITERS)}")
+        raise ValueError(f"caption style {brief(style)} is not known; choose one of "
+                         f"{list(WRITERS)}")
     if any(f.kind == "domain" for f in facts):
         return write_game(facts, "descriptive" if style == "detailed" else style, rng)
     if not any(f.kind == "shape" for f in facts):
@@ -312,11 +315,13 @@ def write(facts: tuple[Fact, ...], style: str, rng: np.random.Generator) -> Capt
     return WRITERS[style](Voice(facts, rng, VARIETY[style]))
 
 
+@door()
 def caption(scene: Scene, style: str, rng: np.random.Generator) -> Caption:
     "A caption of `scene`; `style` is short, medium, descriptive or detailed."
     return write(facts_of(scene), style, rng)
 
 # %% ../../nbs/02d_captions.ipynb #33cc93fb
+@door(n=between(0, 10**6), seed=between(0))
 def caption_corpus(n: int, seed: int = 0) -> list[str]:
     "n captions of random scenes of the training mixture, the styles in turn."
     texts = []

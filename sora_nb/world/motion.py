@@ -8,9 +8,10 @@ import json
 import math
 from dataclasses import asdict, dataclass, fields, replace
 import numpy as np
+from ..door import between, brief, check_fields, numbers
 
 # %% auto #0
-__all__ = ['GRAVITY', 'MOTIONS', 'frozen', 'Plain', 'check', 'Motion', 'vectors']
+__all__ = ['GRAVITY', 'EXTENT', 'VECTOR', 'MOTIONS', 'frozen', 'Plain', 'check', 'Motion', 'vectors']
 
 # %% ../../nbs/02_motion.ipynb #27f989cc
 def frozen(value):
@@ -36,12 +37,13 @@ class Plain:
 
 def check(value, allowed, what):
     "The value itself when allowed, otherwise an error that says what is allowed."
-    if value not in allowed:
-        raise ValueError(f"{what} {value!r} is not known; choose one of {list(allowed)}")
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{what} {brief(value)} is not known; choose one of {list(allowed)}")
     return value
 
 # %% ../../nbs/02_motion.ipynb #a5af4f86
 GRAVITY = 4.0                           # units / s^2, gentle enough to see an arc at 8 fps
+EXTENT, VECTOR = between(-1e6, 1e6), numbers(3, low=-1e6, high=1e6)   # no more than a world holds
 MOTIONS = ("still", "uniform", "bounce", "parabola", "drop", "sway", "circle", "path")
 
 
@@ -59,6 +61,11 @@ class Motion(Plain):
 
     def __post_init__(self):
         check(self.kind, MOTIONS, "motion")
+        check_fields(self, velocity=VECTOR, amplitude=EXTENT, period=between(0, 1e6), phase=EXTENT,
+                     heading=EXTENT, restitution=between(0, 1))
+        if any(numbers(4, low=-1e6, high=1e6)(key, {}) for key in self.keys) or (
+                self.kind == "path" and not self.keys):
+            raise ValueError(f"keys of a path are (t, dx, dy, dz), got {brief(self.keys)}")
         if self.kind in ("bounce", "sway", "circle") and self.period <= 0:
             raise ValueError(f"a {self.kind} needs a period > 0 seconds, got {self.period}")
 

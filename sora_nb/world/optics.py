@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 import numpy as np
+from ..door import between, check_fields, numbers
 from .motion import Plain, check, vectors
 
 # %% auto #0
@@ -38,6 +39,8 @@ class Camera(Plain):
     def __post_init__(self):
         check(self.motion, CAMERA_MOTIONS + LOOKS, "camera motion")
         check(self.speed, ("slow", "fast"), "camera speed")
+        check_fields(self, azimuth=between(-1e6, 1e6), radius=between(0.01, 1e4),
+                     height=between(0.01, 1e4), target=numbers(3, low=-1e4, high=1e4))
 
     @property
     def rate(self) -> float:

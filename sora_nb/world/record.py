@@ -5,6 +5,7 @@
 # %% ../../nbs/02cbz_record.ipynb #bb79cc26
 from __future__ import annotations
 from collections.abc import Callable
+from ..door import door
 from .facts import (Fact, framing_facts, hiding_facts, hit_facts, object_facts,
                                  relation_facts, scene_facts)
 from .game_facts import game_facts
@@ -21,6 +22,7 @@ FACT_SOURCES: tuple[Callable[[Scene], list[Fact]], ...] = (
     framing_facts, scene_facts)
 
 
+@door()
 def facts_of(scene: Scene) -> tuple[Fact, ...]:
     "Everything that can be said about a scene; a game has a record of its own."
     sources = (game_facts,) if scene.level else FACT_SOURCES

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 import numpy as np
+from ..door import brief, door
 from ..video import Video
 from .backdrop import LIGHT, backdrop, ground_depth
 from .film import film
@@ -18,7 +19,7 @@ from .rays import FAR, View, pixel_centers, to_frame
 from .scenes import Object, Scene
 
 # %% auto #0
-__all__ = ['SUPERSAMPLE', 'corners', 'window', 'Hits', 'Painter', 'Truth', 'Clip', 'render']
+__all__ = ['SUPERSAMPLE', 'MOST_PIXELS', 'corners', 'window', 'Hits', 'Painter', 'Truth', 'Clip', 'render']
 
 # %% ../../nbs/02b_render.ipynb #d14759b6
 SUPERSAMPLE = 2                 # rays per pixel and axis, for objects, shadows and the horizon
@@ -177,6 +178,9 @@ class Clip:
         return self.scene.actions
 
 # %% ../../nbs/02b_render.ipynb #b938f9f6
+MOST_PIXELS = 1 << 24    # of a clip: 17 frames of 990x990; every one costs some 200 bytes
+
+
 def _pixels(x, reduce=np.mean):
     "Average subpixels [T, H*s, W*s] -> [T, H, W]."
     s = SUPERSAMPLE
@@ -191,6 +195,7 @@ def _scatter(hits: Hits, weights, shape):
     return np.bincount(index, weights, minlength=t * h * w).reshape(shape)
 
 
+@door()
 def render(scene: Scene, size=None, frames: int | None = None, fps: float = 8.0) -> Clip:
     """Draw a scene. Pure: the same arguments give the same bits.
 
@@ -199,11 +204,15 @@ def render(scene: Scene, size=None, frames: int | None = None, fps: float = 8.0)
     """
     count, size = scene.frames if frames is None else frames, scene.size if size is None else size
     if not isinstance(size, (tuple, list)) or len(size) != 2:
-        raise ValueError(f"size must be (height, width) in pixels, got {size!r}")
+        raise ValueError(f"size must be (height, width) in pixels, got {brief(size)}")
     whole = all(isinstance(n, Integral) and n > 0 for n in (*size, count))
     if not whole or not (isinstance(fps, Real) and 0 < fps < math.inf):
-        raise ValueError(f"cannot render {count!r} frames of {size[0]!r}x{size[1]!r} at {fps!r} "
-                         "fps; all of them must be positive, and all but fps whole numbers")
+        raise ValueError(f"cannot render {brief(count)} frames of {brief(size[0])}x"
+                         f"{brief(size[1])} at {brief(fps)} fps; all of them must be positive, and "
+                         "all but fps whole numbers")
+    if count * size[0] * size[1] > MOST_PIXELS:
+        raise ValueError(f"{brief(count)} frames of {brief(size[0])}x{brief(size[1])} are more "
+                         f"than the {MOST_PIXELS} pixels that are rendered at once")
     height, width = size
     times = np.arange(count) / fps
     if scene.level is not None:                                # a mini game, seen from above

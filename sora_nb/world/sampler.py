@@ -7,6 +7,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 import numpy as np
+from ..door import between, brief, door
 from .captions import CAPTION_VERSION, STYLES, write
 from .facts import Fact
 from .record import facts_of
@@ -27,6 +28,7 @@ class World:
     families: a name, names (which keep their shares of MIXTURE) or name -> share. sizes: native
     (height, width) pairs or pair -> share, instead of those of each family."""
 
+    @door(seed=between(0))
     def __init__(self, seed: int = 0, split: str = "train",
                  families: str | Sequence[str] | Mapping[str, float] | None = None,
                  sizes: Sequence[tuple[int, int]] | Mapping | None = None) -> None:
@@ -42,10 +44,10 @@ class World:
         try:
             i = operator.index(i)
         except TypeError:
-            raise TypeError(f"clips have whole numbers, got {i!r}; for a few of them write "
+            raise TypeError(f"clips have whole numbers, got {brief(i)}; for a few of them write "
                             "[world[i] for i in range(3)]") from None
         if i < 0:
-            raise IndexError(f"clips are numbered from 0, got {i}")
+            raise IndexError(f"clips are numbered from 0, got {brief(i)}")
         return np.random.default_rng((self.seed, SPLITS.index(self.split), i, purpose))
 
     def scene(self, i: int) -> Scene:

@@ -4,8 +4,9 @@
 
 # %% ../../nbs/02a_scenes.ipynb #da2e1a45
 from __future__ import annotations
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 import numpy as np
+from ..door import between, brief, check_fields, fits, numbers
 from .motion import Motion, Plain, check, frozen
 from .optics import Camera, rotation
 
@@ -36,6 +37,8 @@ class Object(Plain):
     extent: tuple | None = None         # half extents (x, y, z) instead of the size's
 
     def __post_init__(self):
+        check_fields(self, position=numbers(2, low=-1e6, high=1e6), yaw=between(-1e6, 1e6),
+                     extent=numbers(3, low=1e-3, high=1e3))
         check(self.shape, SHAPES + PROPS, "shape")
         check(self.color, ("white",) if self.shape == "canvas" else HUES, "color")
         check(self.size, SIZES, "size")
@@ -63,6 +66,7 @@ class Ground(Plain):
     seed: int = 0
 
     def __post_init__(self):
+        check_fields(self, seed=between(0, 2**63 - 1))
         check(self.pattern, PATTERNS, "ground pattern")
         check(self.tone, TONES, "ground tone")
 
@@ -81,6 +85,7 @@ class Event(Plain):
     data: tuple = ()
 
     def __post_init__(self):
+        check_fields(self)
         check(self.kind, EVENTS, "event")
 
 
@@ -93,13 +98,17 @@ class Level(Plain):
     enemy: str = "red"
 
     def __post_init__(self):
+        check_fields(self)
         check(self.player, HUES, "player's color")
         check(self.enemy, HUES, "enemy's color")
+        if not fits(self.rows, tuple[str, ...]):
+            raise TypeError(f"a level has rows of text, got {brief(self.rows)}")
         cells = "".join(self.rows)
         if not self.rows or len({len(row) for row in self.rows}) > 1 or set(cells) - set("#.oPEV"):
-            raise ValueError(f"a level has rows of equal length of # . o P E V, got {self.rows}")
+            raise ValueError("a level has rows of equal length of # . o P E V, got "
+                             f"{brief(self.rows)}")
         if cells.count("P") != 1 or cells.count("E") + cells.count("V") > 1:
-            raise ValueError(f"a level has one P and at most one E or V, got {self.rows}")
+            raise ValueError(f"a level has one P and at most one E or V, got {brief(self.rows)}")
 
 
 @dataclass(frozen=True)
@@ -109,12 +118,18 @@ class Action(Plain):
     start: float
     end: float
 
+    def __post_init__(self):
+        check_fields(self)
+
 
 @dataclass(frozen=True)
 class Shot(Plain):
     "A cut: from `start` seconds on, this camera films."
     start: float
     camera: Camera
+
+    def __post_init__(self):
+        check_fields(self)
 
 # %% ../../nbs/02a_scenes.ipynb #f0d83eaf
 _PARTS = dict(objects=Object, events=Event, actions=Action, shots=Shot, motion=Motion,
@@ -128,6 +143,10 @@ def _build(cls, data):
         if kind and isinstance(value, dict): return _build(kind, value)
         if kind and isinstance(value, (list, tuple)): return tuple(_build(kind, v) for v in value)
         return frozen(value)
+    known = {field.name for field in fields(cls)}
+    if not isinstance(data, dict) or not data.keys() <= known:
+        raise ValueError(f"a {cls.__name__} is a dictionary with {', '.join(sorted(known))}; got "
+                         f"{brief(data)}")
     return cls(**{k: part(k, v) for k, v in data.items()})
 
 
@@ -151,6 +170,12 @@ class Scene(Plain):
 
     def __post_init__(self):
         check(self.light, LIGHTS, "light")
+        check_fields(self, seed=between(0), period=between(0, 1e6), frames=between(1),
+                     size=numbers(2, kind=int, low=1), pixels_per_unit=between(1e-3, 1e6))
+        for name in ("objects", "events", "actions", "shots"):
+            if not fits(getattr(self, name), tuple[_PARTS[name], ...]):
+                raise TypeError(f"{name} of a scene must be {_PARTS[name].__name__}s, got "
+                                f"{brief(getattr(self, name))}")
         for event in self.events:
             for k in (event.subject, event.other):
                 if k is not None and not 0 <= k < len(self.objects):
