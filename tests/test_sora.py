@@ -378,7 +378,7 @@ def test_prompt_errors(sora):
         for make in (sora.generate, sora.image, sora.trajectory):
             with pytest.raises(TypeError, match=f"a prompt is a text, got {nothing}"):
                 make(nothing)
-    with pytest.raises(TypeError, match="a prompt is a text, got 97"):
+    with pytest.raises(TypeError, match="a prompt is a text, got b'a red ball'"):
         sora.generate(b"a red ball")
     assert sora.generate([]) == []
 

@@ -194,13 +194,13 @@ def test_decode_crops_inside_the_last_cell_only():
     assert vae.decode(z, frames=2, size=(9, 16)).shape == (1, 3, 2, 9, 16)
     for bad in (dict(frames=0), dict(frames=1), dict(frames=6), dict(size=(8, 16)),
                 dict(size=(16, 17))):
-        with pytest.raises(ValueError, match="does not belong"):
+        with pytest.raises(ValueError, match="does not belong|must be at least 1"):
             vae.decode(z, **bad)
 
 
 def test_wrong_shapes_are_refused():
     vae = make()
-    with pytest.raises(ValueError, match="pixels"):
+    with pytest.raises(ValueError, match=r"x must have shape \[B, 3, T, H, W\], got Tensor \[3, 5"):
         vae.encode(torch.zeros(3, 5, 16, 16))
     with pytest.raises(ValueError, match="latents"):
         vae.decode(torch.zeros(1, 16, 2, 2, 2))

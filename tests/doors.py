@@ -1,0 +1,329 @@
+"""The public doors of the package: each a function, and good arguments for it."""
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+import numpy as np
+import torch
+
+import tiny
+from sora_nb import checkpoints, diffusion as D, lexicon, sampling, text, vae
+from sora_nb.clips import clip_lengths, even_picks, fit_size
+from sora_nb.cuts import find_cuts
+from sora_nb.data import Mix, token_batch
+from sora_nb.dit import DiT, DiTConfig, dit_flops
+from sora_nb.folder import FolderRecipe
+from sora_nb.latents import BlockMeans, LatentDataset, VideoItems, encode_items, encode_world
+from sora_nb.listing import list_folder
+from sora_nb.loop import Recipe
+from sora_nb.orders import Shape
+from sora_nb.patches import (Grid, Segments, coordinates, pack, pack_budget, patchify, unpack,
+                             unpatchify)
+from sora_nb.plain import clean
+from sora_nb.probes import results
+from sora_nb.probes.parsers import judge, read
+from sora_nb.runs import Run
+from sora_nb.sora import Sora
+from sora_nb.training import train_dit, train_vae
+from sora_nb.vae import VAEConfig, VideoVAE
+from sora_nb.video import Video, grid, strip
+from sora_nb.world.captions import caption, caption_corpus, write
+from sora_nb.world.motion import Motion
+from sora_nb.world.optics import Camera
+from sora_nb.world.record import facts_of
+from sora_nb.world.render import render
+from sora_nb.world.sampler import World
+from sora_nb.world.scenes import Action, Event, Ground, Level, Object, Scene, Shot
+
+
+@dataclass(frozen=True)
+class Door:
+    "answers: whether NaN in an answer is an error (arithmetic may pass it on)."
+    call: Callable
+    good: dict
+    answers: bool = True
+
+
+@cache
+def folder() -> Path:
+    "A complete tiny checkpoint, and a cache of latents."
+    place = tiny.build(Path(mkdtemp()))
+    encode_world(BlockMeans(), World(families=["attributes"], sizes=[(64, 64)]), place / "latents",
+                 2, quiet=True)
+    return place
+
+
+@cache
+def sora() -> Sora:
+    made = Sora.from_pretrained(folder() / "dit.safetensors")
+    made.max_tokens = 64
+    return made
+
+
+def scene() -> Scene:
+    return Scene((Object("cube", "red"),), frames=3, size=(32, 32), pixels_per_unit=16.0)
+
+
+def steps(**settings) -> list:
+    return list(sora().trajectory(**settings))
+
+
+def video(frames: int = 3) -> Video:
+    return Video(np.zeros((frames, 16, 16, 3), np.uint8), 8.0, prompt="a <b>")
+
+
+def rendered(size, frames, fps):
+    return render(scene(), size, frames, fps).video
+
+
+def drawn(**settings) -> str:
+    return str(World(**{k: v for k, v in settings.items() if k != "i"}).scene(settings["i"]))
+
+
+def worded(style, i):
+    return caption(World(0).scene(i), style, np.random.default_rng(0))
+
+
+def film_of(**changes):
+    "A scene with changes, rendered."
+    return render(scene().replace(**changes)).video
+
+
+def object_of(**changes):
+    return render(scene().replace(objects=(Object(**changes),))).video
+
+
+def motion_of(**changes):
+    return object_of(motion=Motion(**changes))
+
+
+def camera_of(**changes):
+    return film_of(camera=Camera(**changes))
+
+
+def facts():
+    return facts_of(World(0, families="attributes").scene(1))
+
+
+def flow(tokens, level, coords, lengths, words, mask, period):
+    return dit()(tokens, level, coords, Segments(lengths), text.Context(words, mask), period=period)
+
+
+@cache
+def dit() -> DiT:
+    torch.manual_seed(0)
+    return DiT(DiTConfig.size("nano", in_dim=12, context_dim=24))
+
+
+def sampled(noise, coords, lengths, **settings):
+    context = text.Context(torch.zeros(1, 3, 24), torch.ones(1, 3).bool())
+    return sampling.sample(dit(), noise, coords, Segments(lengths), context, null_context=context,
+                           **settings)
+
+
+def data() -> LatentDataset:
+    return LatentDataset(folder() / "latents")
+
+
+def batch(seed, step, budget):
+    return token_batch(data(), seed, step, budget=budget).tokens
+
+
+def encoded(n, start, workers, folder):
+    return encode_world(BlockMeans(), World(families=["attributes"], sizes=[(64, 64)]), folder, n,
+                        start=start, workers=workers, quiet=True)
+
+
+def of_pairs(pairs, folder):
+    return encode_items(BlockMeans(), VideoItems(pairs), folder, {}, quiet=True)
+
+
+def trained(**settings):
+    tokenizer = sora().tokenizer
+    words = text.TextEncoder(text.TextConfig(tokenizer.vocab_size, 24, 1, 1, 24))
+    return train_dit(DiT(dit().config), words, tokenizer, data(), quiet=True, restart=True, steps=1,
+                     **settings)
+
+
+def trained_vae(**settings):
+    world = World(families=["attributes"], sizes=[(64, 64)])
+    return train_vae(VideoVAE(VAEConfig.size("nano")), world, world, quiet=True, restart=True,
+                     steps=1, evaluate=0, calibrate=1, **settings)
+
+
+Z, X = torch.zeros(1, 16, 2, 2, 2), torch.zeros(1, 3, 5, 16, 16)
+TOKENS, COORDS = torch.zeros(4, 12), coordinates(Grid(1, 2, 2))
+RECORD = dict(claim="c", columns=dict(a=0.5), interval=dict(a=[0.4, 0.6]), n=3, seeds=[0],
+              command="x", wall_s=1.0)
+PROMPT = "a red ball"
+
+DOORS = {
+    # the facade
+    "Sora.generate": Door(lambda **k: sora().generate(**k), dict(
+        prompt=PROMPT, seconds=None, frames=1, height=16, width=16, steps=1, guidance_scale=2.0,
+        seed=0, pixels_per_unit=None, fps=8.0)),
+    "Sora.generate[list]": Door(lambda **k: sora().generate(**k), dict(
+        prompt=[PROMPT, ""], frames=1, height=[16, 32], width=16, steps=1, seed=[0, 1])),
+    "Sora.image": Door(lambda **k: sora().image(**k), dict(prompt=PROMPT, height=16, width=16,
+                                                          steps=1, seed=0)),
+    "Sora.trajectory": Door(steps, dict(prompt=PROMPT, frames=1, height=16, width=16, steps=1,
+                                        guidance_scale=1.0, seed=0)),
+    "Sora.from_pretrained": Door(Sora.from_pretrained, dict(name=folder() / "dit.safetensors", device="cpu")),
+    "Sora.understand": Door(lambda **k: sora().understand(**k), dict(prompt=PROMPT)),
+    "Sora.encode_text": Door(lambda **k: sora().encode_text(**k).tokens, dict(prompts=[PROMPT])),
+    "Sora.decode": Door(lambda **k: sora().decode(**k), dict(
+        tokens=torch.zeros(1, 64), shape=Shape(1, 16, 16))),
+    "Sora.to": Door(lambda **k: sora().to(**k), dict(device="cpu")),
+    # videos
+    "Video": Door(Video, dict(frames=video().frames, fps=8.0, prompt="p", seed=0, checkpoint="c",
+                              pixels_per_unit=32.0)),
+    "Video.repr": Door(lambda **k: repr(video().replace(**k)), dict(prompt="p", seed=0, fps=8.0)),
+    "Video.png": Door(lambda **k: video().replace(**k)._repr_png_(), dict(prompt="p", fps=8.0)),
+    "Video[]": Door(lambda key: video()[key], dict(key=0)),
+    "Video.scale": Door(lambda **k: video().scale(**k), dict(factor=2)),
+    "Video.replace": Door(lambda **k: video().replace(**k), dict(frames=video().frames, fps=2.0)),
+    "Video.from_tensor": Door(Video.from_tensor, dict(x=X[0], fps=8.0)),
+    "Video.save": Door(lambda path, **k: video().replace(**k).save(path), dict(
+        path="x.gif", prompt="p", seed=0, fps=8.0)),
+    "Video.read": Door(Video.read, dict(path="x.gif")),
+    "grid": Door(grid, dict(videos=[video(), video()], columns=2, gap=2)),
+    "strip": Door(strip, dict(video=video(), n=2)),
+    # the world
+    "World": Door(drawn, dict(seed=0, split="train", families="attributes", sizes=[(64, 64)], i=1)),
+    "World[]": Door(lambda i: World(0, families=["image"])[i], dict(i=1)),
+    "World.describe": Door(lambda i: World(0).describe(i), dict(i=1)),
+    "render": Door(rendered, dict(size=(32, 32), frames=2, fps=8.0)),
+    "render[scene]": Door(render, dict(scene=scene(), size=(16, 16))),
+    "Scene": Door(film_of, dict(
+        objects=(Object(),), camera=Camera(), light="day", ground=Ground(), events=(), actions=(),
+        shots=(), level=None, family="attributes", seed=0, period=0.0, size=(32, 32), frames=2,
+        pixels_per_unit=16.0)),
+    "Scene.from_dict": Door(lambda **k: Scene.from_dict(**k), dict(data=scene().to_dict())),
+    "Scene.from_dict[]": Door(lambda **k: Scene.from_dict(k), scene().to_dict()),
+    "Scene.replace": Door(lambda **k: scene().replace(**k), dict(light="night", size=(16, 16))),
+    "Object": Door(object_of, dict(shape="cube", color="red", size="small", position=(0.0, 0.0),
+                                   yaw=0.0, motion=Motion(), extent=None)),
+    "Motion": Door(motion_of, dict(kind="sway", velocity=(0.0, 0.0, 0.0), amplitude=1.0, period=2.0,
+                                   phase=0.0, heading=0.0, keys=(), restitution=0.5)),
+    "Camera": Door(camera_of, dict(motion="static", speed="slow", azimuth=0.0, radius=5.0,
+                                   height=2.0, target=(0.0, 0.0, 0.3))),
+    "Ground": Door(lambda **k: film_of(ground=Ground(**k)), dict(pattern="checkered", tone="gray",
+                                                                 seed=0)),
+    "Event": Door(Event, dict(kind="hit", time=0.0, subject=0, other=None, data=())),
+    "Level": Door(Level, dict(rows=("###", "#P#", "###"), player="blue", enemy="red")),
+    "Action": Door(Action, dict(name="up", start=0.0, end=1.0)),
+    "Shot": Door(lambda **k: film_of(shots=(Shot(**k),)), dict(start=0.1, camera=Camera())),
+    "caption": Door(worded, dict(style="short", i=0)),
+    "write": Door(write, dict(facts=facts(), style="medium", rng=np.random.default_rng(0))),
+    "facts_of": Door(facts_of, dict(scene=scene())),
+    "caption_corpus": Door(caption_corpus, dict(n=2, seed=0)),
+    # autoencoder
+    "VAEConfig": Door(lambda **k: VideoVAE(VAEConfig(**k)), dict(
+        latent=4, encoder=(48, 64), decoder=(64, 64), encoder_blocks=(0, 1), decoder_blocks=(1, 1),
+        taps=(3, 2))),
+    "VAEConfig.size": Door(VAEConfig.size, dict(name="nano", latent=4)),
+    "VideoVAE.encode": Door(lambda **k: sora().vae.encode(**k), dict(x=X)),
+    "VideoVAE.decode": Door(lambda **k: sora().vae.decode(**k), dict(z=Z, frames=5, size=(16, 16))),
+    "VideoVAE.encode_stream": Door(lambda **k: sora().vae.encode_stream(**k), dict(x=X, cache=None)),
+    "VideoVAE.decode_stream": Door(lambda **k: sora().vae.decode_stream(**k), dict(z=Z, cache=None)),
+    "VideoVAE.encode_ring": Door(lambda **k: sora().vae.encode_ring(**k), dict(x=X[:, :, :4])),
+    "VideoVAE.decode_ring": Door(lambda **k: sora().vae.decode_ring(**k), dict(z=Z)),
+    "VideoVAE.from_pretrained": Door(lambda source, expect: VideoVAE.from_pretrained(source, expect), dict(source="no", expect={})),
+    "vae_loss": Door(lambda **k: vae.vae_loss(sora().vae, **k)[0].item(), dict(
+        x=X, weight=torch.ones(1, 1, 5, 16, 16), generator=torch.Generator())),
+    # tokens
+    "Grid.of": Door(Grid.of, dict(shape=(3, 4, 4, 4), size=(1, 2, 2))),
+    "patchify": Door(patchify, dict(x=torch.zeros(3, 4, 4, 4), size=(1, 2, 2)), False),
+    "unpatchify": Door(unpatchify, dict(tokens=TOKENS, grid=Grid(1, 2, 2), size=(1, 2, 2)), False),
+    "coordinates": Door(coordinates, dict(
+        grid=Grid(1, 2, 2), fps=8.0, pixels_per_unit=32.0, cell=(4, 16, 16), still=True, start=0.0,
+        origin=(0.0, 0.0))),
+    "Segments": Door(lambda **k: Segments(**k).groups, dict(lengths=[2, 2])),
+    "pack": Door(pack, dict(samples=[TOKENS, TOKENS]), False),
+    "unpack": Door(unpack, dict(tokens=TOKENS, segments=Segments([2, 2])), False),
+    "pack_budget": Door(pack_budget, dict(lengths=[3, 2], budget=5)),
+    "Shape": Door(lambda **k: Shape(**k).grid, dict(frames=5, height=16, width=16, fps=8.0,
+                                                    pixels_per_unit=None)),
+    # noise: arithmetic passes NaN on
+    "add_noise": Door(D.add_noise, dict(x0=TOKENS, eps=TOKENS, t=0.5), False),
+    "snr": Door(D.snr, dict(t=torch.tensor(0.5)), False),
+    "target": Door(D.target, dict(kind="flow", x0=TOKENS, eps=TOKENS, t=0.5), False),
+    "convert": Door(D.convert, dict(pred=TOKENS, kind="flow", x_t=TOKENS, t=0.5), False),
+    "uniform": Door(D.uniform, dict(n=3, generator=torch.Generator())),
+    "logit_normal": Door(D.logit_normal, dict(n=3, generator=torch.Generator(), mean=0.0, std=1.0)),
+    "shift": Door(D.shift, dict(t=torch.tensor(0.5), s=2.0), False),
+    "size_shift": Door(D.size_shift, dict(tokens=80, base=8)),
+    "haar_split": Door(D.haar_split, dict(x=torch.zeros(2, 4, 4)), False),
+    "haar_join": Door(D.haar_join, dict(low=torch.zeros(2, 2), details=torch.zeros(3, 2, 2)), False),
+    "hierarchical_noise": Door(D.hierarchical_noise, dict(
+        small=torch.zeros(2, 2), shape=(4, 4), generator=torch.Generator())),
+    "noise": Door(D.noise, dict(shape=(2, 4, 4), seed=0, doublings=1)),
+    # words
+    "Tokenizer": Door(text.Tokenizer, dict(source="{}")),
+    "Tokenizer.encode": Door(lambda **k: sora().tokenizer.encode(**k), dict(prompts=[PROMPT])),
+    "Tokenizer.decode": Door(lambda **k: sora().tokenizer.decode(**k), dict(
+        ids=torch.tensor([[1, 70, 2]]))),
+    "fit_tokenizer": Door(text.fit_tokenizer, dict(corpus=[PROMPT], vocab_size=400)),
+    "TextConfig.size": Door(text.TextConfig.size, dict(name="nano", vocab_size=400)),
+    "TextEncoder": Door(lambda **k: sora().text_encoder(**k).tokens, dict(
+        ids=torch.ones(1, 3).long(), mask=torch.ones(1, 3).bool())),
+    "HFTextEncoder": Door(text.HFTextEncoder, dict(name_or_path="./nowhere")),
+    "join_contexts": Door(lambda **k: text.join_contexts(**k).tokens, dict(
+        parts=[text.Context(torch.zeros(1, 2, 4), torch.ones(1, 2).bool())] * 2)),
+    "understand": Door(lexicon.understand, dict(prompt=PROMPT, known=["red", "ball"])),
+    "lexicon": Door(lexicon.lexicon, dict(captions=[PROMPT])),
+    "clean": Door(clean, dict(prompt=PROMPT)),
+    # transformer and sampler
+    "DiTConfig": Door(lambda **k: DiT(DiTConfig(**k)), dict(
+        width=32, depth=1, head_dim=16, in_dim=8, context_dim=8)),
+    "DiTConfig.size": Door(DiTConfig.size, dict(name="nano", in_dim=8)),
+    "DiT": Door(flow, dict(tokens=TOKENS, level=0.5, coords=COORDS, lengths=[4],
+                           words=torch.zeros(1, 3, 24), mask=torch.ones(1, 3).bool(), period=None)),
+    "dit_flops": Door(dit_flops, dict(config=DiTConfig(), lengths=[4], context_lengths=[3])),
+    "schedule": Door(sampling.schedule, dict(steps=2, shift=1.0)),
+    "sample": Door(sampled, dict(
+        noise=TOKENS, coords=COORDS, lengths=[4], known=TOKENS, strength=torch.ones(4), period=None,
+        steps=1, solver="euler", guidance_scale=2.0, guidance_interval=(0.0, 1.0), shift=1.0)),
+    # data and training
+    "LatentDataset": Door(LatentDataset, dict(folder="latents")),
+    "LatentDataset[]": Door(lambda i: data()[i], dict(i=0)),
+    "token_batch": Door(batch, dict(seed=0, step=0, budget=400)),
+    "Mix": Door(lambda **k: token_batch(data(), 0, 0, budget=400, mix=Mix(**k)).tokens, dict(
+        image=0.1, short=0.2, window=0.3, ring=0.05, still=0.05, masked=0.3, independent=0.1,
+        drop=0.1)),
+    "encode_world": Door(encoded, dict(n=1, start=0, workers=0, folder="out")),
+    "VideoItems": Door(of_pairs, dict(pairs=[(video(1), "a")], folder="pairs")),
+    "FolderRecipe": Door(FolderRecipe, dict(fps=8.0, pixels=4608, frames=17, cuts=True)),
+    "list_folder": Door(list_folder, dict(folder="nowhere")),
+    "fit_size": Door(fit_size, dict(height=64, width=64, pixels=4608)),
+    "even_picks": Door(even_picks, dict(begins=np.arange(3) / 8, end=0.5, fps=8.0)),
+    "clip_lengths": Door(clip_lengths, dict(count=20, most=17)),
+    "find_cuts": Door(find_cuts, dict(thumbs=np.zeros((5, 12, 16, 3), np.uint8), lasts=None)),
+    "Recipe": Door(Recipe, dict(steps=1, minutes=None, lr=1e-3, warmup=1, decay=0.2, clip=1.0,
+                                weight_decay=0.0, ema=6.94, seed=0)),
+    "Run": Door(Run, dict(name="./run", config={}, restart=True)),
+    "train_dit": Door(trained, dict(name="./dit", out="w", budget=100, lr=1e-3, seed=0,
+                                    workers=0, words=("a",), command="c", save_every=60.0)),
+    "train_vae": Door(trained_vae, dict(name="./vae", out="v", lr=1e-3, seed=0, workers=0,
+                                        pool=2, fresh=1)),
+    # files and records
+    "save_checkpoint": Door(checkpoints.save_checkpoint, dict(
+        path="w", tensors=dict(a=torch.zeros(2)), card=dict(kind="x"))),
+    "load_checkpoint": Door(checkpoints.load_checkpoint, dict(name_or_path="dit", expect={})),
+    "find_checkpoint": Door(checkpoints.find_checkpoint, dict(name="dit")),
+    "load_weights": Door(checkpoints.load_weights, dict(
+        module=torch.nn.Linear(1, 1), tensors=dict(weight=torch.ones(1, 1), bias=torch.ones(1)),
+        source="w")),
+    "make_result": Door(lambda **k: results.write_result("r", results.make_result(**k), Path(".")),
+                        RECORD),
+    "write_result": Door(results.write_result, dict(
+        name="r", result=dict(RECORD, commit="c", world_version=1, checkpoint=None),
+        folder=Path("."))),
+    "read_result": Door(results.read_result, dict(name="r", folder=Path("."))),
+    "mean_interval": Door(results.mean_interval, dict(values=[1.0, 2.0], rounds=10, level=0.9,
+                                                      seed=0)),
+    "read": Door(read, dict(video=video(2))),
+    "judge": Door(judge, dict(reading=read(video(2)), facts=facts())),
+}
