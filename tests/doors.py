@@ -12,7 +12,6 @@ import tiny
 from sora_nb import checkpoints, diffusion as D, lexicon, sampling, text, vae
 from sora_nb.clips import clip_lengths, even_picks, fit_size
 from sora_nb.cuts import find_cuts
-from sora_nb.data import Mix, token_batch
 from sora_nb.dit import DiT, DiTConfig, dit_flops
 from sora_nb.folder import FolderRecipe
 from sora_nb.latents import BlockMeans, LatentDataset, VideoItems, encode_items, encode_world
@@ -125,10 +124,6 @@ def sampled(noise, coords, lengths, **settings):
 
 def data() -> LatentDataset:
     return LatentDataset(folder() / "latents")
-
-
-def batch(seed, step, budget):
-    return token_batch(data(), seed, step, budget=budget).tokens
 
 
 def encoded(n, start, workers, folder):
@@ -289,10 +284,6 @@ DOORS = {
     # data and training
     "LatentDataset": Door(LatentDataset, dict(folder="latents")),
     "LatentDataset[]": Door(lambda i: data()[i], dict(i=0)),
-    "token_batch": Door(batch, dict(seed=0, step=0, budget=400)),
-    "Mix": Door(lambda **k: token_batch(data(), 0, 0, budget=400, mix=Mix(**k)).tokens, dict(
-        image=0.1, short=0.2, window=0.3, ring=0.05, still=0.05, masked=0.3, independent=0.1,
-        drop=0.1)),
     "encode_world": Door(encoded, dict(n=1, start=0, workers=0, folder="out")),
     "VideoItems": Door(of_pairs, dict(pairs=[(video(1), "a")], folder="pairs")),
     "FolderRecipe": Door(FolderRecipe, dict(fps=8.0, pixels=4608, frames=17, cuts=True)),
