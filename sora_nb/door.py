@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from numbers import Integral, Real
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from types import NoneType, SimpleNamespace, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 # %% ../nbs/01_door.ipynb #17c85938
 def brief(value: Any) -> str:
@@ -139,7 +139,8 @@ def _hints(owner: Any, names: Mapping[str, Any]) -> dict[str, Any]:
     found = {}
     for name, hint in inspect.get_annotations(owner).items():
         try:
-            found[name] = eval(hint, names) if isinstance(hint, str) else hint
+            alone = SimpleNamespace(__annotations__={name: hint})
+            found |= get_type_hints(alone, dict(names), include_extras=True)
         except (NameError, AttributeError, TypeError):  # imported for type checkers only
             continue
     return found

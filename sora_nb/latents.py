@@ -204,7 +204,8 @@ class LatentCache:
 
 # %% ../nbs/08_latents.ipynb #f2f86079
 @door(workers=between(0, 256))
-def encode_items(vae: torch.nn.Module, items: Dataset, folder: str | Path, card: dict, *,
+def encode_items(vae: torch.nn.Module, items: Dataset | Sequence,
+                 folder: str | Path, card: dict, *,
                  workers: int = 0, quiet: bool = False) -> Path:
     """Encode all items that `folder` does not hold yet; returns the folder.
 

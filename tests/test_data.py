@@ -238,7 +238,7 @@ def check_crash(cache_class, folder):
     zs = [torch.full((2, 1, 2, 2), float(k)) for k in range(4)]
     one = cache_class(folder, {"v": 1})
     for k in (0, 1):
-        one.add({"clip": zs[k]}, {"k": k})
+        one.add({"clip": zs[k]}, {"k": k, "captions": {}})
     with open(folder / "2x1x2x2.f16", "ab") as f:
         f.write(b"\x00" * 20)  # a whole row without a line, and half a row
     with open(folder / "index.jsonl", "ab") as f:
@@ -246,7 +246,7 @@ def check_crash(cache_class, folder):
     two = cache_class(folder, {"v": 1})
     assert two.count == 2
     for k in (2, 3):
-        two.add({"clip": zs[k]}, {"k": k})
+        two.add({"clip": zs[k]}, {"k": k, "captions": {}})
     found = LatentDataset(folder)
     assert [r["k"] for r in found.records] == [0, 1, 2, 3]
     assert all((found[k].latents == k).all() for k in range(4)), "rows and lines do not match"

@@ -62,7 +62,7 @@ class Motion(Plain):
     def __post_init__(self):
         check(self.kind, MOTIONS, "motion")
         check_fields(self, velocity=VECTOR, amplitude=EXTENT, period=between(0, 1e6), phase=EXTENT,
-                     heading=EXTENT, restitution=between(0, 1))
+                     heading=EXTENT, restitution=between(0, 2))  # over 1: impossible
         if any(numbers(4, low=-1e6, high=1e6)(key, {}) for key in self.keys) or (
                 self.kind == "path" and not self.keys):
             raise ValueError(f"keys of a path are (t, dx, dy, dz), got {brief(self.keys)}")
