@@ -464,9 +464,9 @@ SCENE = Scene((Object(),))
     (lambda: render(SCENE, size=(64, 64, 3)), ValueError, "size must be"),
     (lambda: render(SCENE, size=(64, 7.5)), ValueError, "64x7.5 .* all but fps whole numbers"),
     (lambda: render(SCENE, size=("64", 64)), ValueError, "'64'x64 .* must be positive"),
-    (lambda: render(SCENE, frames=1.5), ValueError, "cannot render 1.5 frames"),
-    (lambda: render(SCENE, fps="8"), ValueError, "at '8' fps"),
-    (lambda: render(SCENE, fps=float("nan")), ValueError, "at nan fps"),
+    (lambda: render(SCENE, frames=1.5), TypeError, "frames must be int"),
+    (lambda: render(SCENE, fps="8"), TypeError, "fps must be a number, got .8."),
+    (lambda: render(SCENE, fps=float("nan")), ValueError, "fps must be finite, got nan"),
 ])
 def test_the_world_says_what_was_wrong(call, error, message):
     with pytest.raises(error, match=message):

@@ -305,7 +305,7 @@ def test_packing_the_batch_twice():
 
 @pytest.mark.parametrize("options, message", [
     (dict(solver="rk4"), "euler, heun"), (dict(steps=0), "from 1 to 1000"),
-    (dict(), "null_context"), (dict(strength=torch.ones(3)), "one a token"),
+    (dict(), "null_context"), (dict(strength=torch.ones(3)), "with N = 10"),
     (dict(strength=torch.full((10,), 2.0)), "in .0, 1."),
     (dict(strength=torch.ones(10)), "known tokens")])
 def test_errors_say_what_to_do(options, message):
