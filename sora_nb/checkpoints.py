@@ -29,6 +29,8 @@ class CheckpointError(ValueError):
 def _weights_path(path: str | os.PathLike) -> Path:
     """`runs/vae` and `runs/vae.safetensors` both name runs/vae.safetensors."""
     path = Path(path).expanduser()
+    if not path.name:
+        raise CheckpointError(f"{path}: is a folder; give the name of a weights file")
     if path.suffix in (".pt", ".pth", ".ckpt", ".bin", ".pkl"):
         raise CheckpointError(f"{path}: pickle files can run code when opened; only .safetensors "
                               "are read and written")

@@ -45,7 +45,10 @@ def fits(value: Any, hint: Any) -> bool:
     if origin in (Sequence, list):
         items = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
         return items and all(fits(item, parts[0]) for item in value)
-    if origin in (Iterable, Sequence) or hint in (Iterable, Sequence):
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(
+            fits(key, parts[0]) and fits(item, parts[1]) for key, item in value.items())
+    if origin is Iterable or hint in (Iterable, Sequence):
         return isinstance(value, Iterable) and not isinstance(value, (str, bytes))
     try:
         return isinstance(value, NoneType if hint is None else origin or hint)
@@ -139,8 +142,10 @@ def _hints(owner: Any, names: Mapping[str, Any]) -> dict[str, Any]:
     found = {}
     for name, hint in inspect.get_annotations(owner).items():
         try:
-            alone = SimpleNamespace(__annotations__={name: hint})
-            found |= get_type_hints(alone, dict(names), include_extras=True)
+            if isinstance(hint, str):
+                alone = SimpleNamespace(__annotations__={name: hint})
+                hint = get_type_hints(alone, dict(names), include_extras=True)[name]
+            found[name] = hint
         except (NameError, AttributeError, TypeError):  # imported for type checkers only
             continue
     return found

@@ -30,6 +30,7 @@ from sora_nb.sora import Sora
 from sora_nb.text import Tokenizer
 from sora_nb.vae import VideoVAE
 from sora_nb.video import Video
+from sora_nb.world.sampler import World
 
 FEW, MANY = 3, pytest.param(18, marks=pytest.mark.slow)
 
@@ -245,6 +246,9 @@ FOUND = [  # call, error, message: every one of these was a crash from the depth
     (lambda: doors.sora().vae.encode("film.mp4"), TypeError, "encode: x must be Tensor, got"),
     (lambda: doors.sora().tokenizer.decode(torch.tensor([[-1]])), ValueError, "ids must be from 0"),
     (lambda: Tokenizer("{}"), ValueError, "is no tokenizer.json"),
+    (lambda: World(sizes={"a": 1}), TypeError, "sizes must be"),
+    (lambda: save_checkpoint(".", {}, {}), CheckpointError, "is a folder; give the name"),
+    (lambda: save_checkpoint("w", 0, {}), TypeError, "tensors must be"),  # hints with quotes inside
     (lambda: Video(np.zeros((1, 1, 1, 3), np.uint8), fps="8"), ValueError, "fps must be a positive"),
     (lambda: Video(np.zeros((1, 1, 1, 3), np.uint8), prompt=7), TypeError, "prompt must be str"),
     (lambda: doors.video()["1"], TypeError, "frames have whole numbers, or slices"),

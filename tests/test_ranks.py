@@ -360,7 +360,7 @@ def killed():
     (bad_data, 0, ValueError, "row 7"),
     (bad_data, "all", ValueError, "row 7"),
     (shapes, "all", RuntimeError, "^mat1"),
-    (ctrl_c, 0, KeyboardInterrupt, ""),
+    (ctrl_c, 0, KeyboardInterrupt, "^$"),
 ])
 def test_a_death_is_told(event, who, kind, words):
     "And nobody is left behind; the next training in this process works."

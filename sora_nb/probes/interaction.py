@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 import numpy as np
 from .arcade import read_game
-from .backdrop import (CHECKERED, PATHS, camera_scores, checker_score,
-                                     light_and_tone)
+from .backdrop import light_and_tone
 from .meals import Meal, find_meal
 from .motions import measure
-from .parsers import passes, read_thing, relations
+from .parsers import passes, read_scene, read_thing, relations
 from .pixels import (Footage, Track, box_of, find_tracks, free_ground, neighbours,
                                    unproject)
 from .shapes import read_shapes, shape_net
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['SAME', 'STANDS', 'SPILL', 'EATEN', 'EARLY', 'SLACK', 'KEPT', 'BESIDE', 'HEALED', 'MARK', 'MOUTH', 'stands', 'spill',
            'is_meal', 'Figure', 'solid', 'at_column', 'painting_figures', 'meal_figures', 'Interaction', 'without',
-           'backdrop', 'read_interaction', 'on_time', 'shows', 'judge_interaction', 'doubts']
+           'read_interaction', 'on_time', 'shows', 'judge_interaction', 'doubts']
 
 # %% ../../nbs/09ebc_interaction.ipynb #99dac8db
 SAME, STANDS = 0.12, 0.5                # difference of a pixel that stays; share of such pixels
@@ -132,15 +131,6 @@ def without(free: np.ndarray, mask: np.ndarray, rim: int) -> np.ndarray:
     return free
 
 
-def backdrop(footage: Footage, free: np.ndarray) -> dict[str, str | None]:
-    "Light, ground and camera, from the pixels that are free."
-    light, tone = light_and_tone(footage, free)
-    path = PATHS[int(camera_scores(footage, free).argmax())]
-    checkered = checker_score(footage, free, light, tone) > CHECKERED
-    return dict(light=light, tone=tone, pattern="checkered" if checkered else "speckled",
-                camera=path.motion)
-
-
 def read_interaction(video: Video, net: nn.Module | None = None) -> Interaction | None:
     """Everything about a painter or an eater, from frames alone; None if the video shows neither.
 
@@ -161,7 +151,7 @@ def read_interaction(video: Video, net: nn.Module | None = None) -> Interaction 
         if not is_meal(footage, tracks, meal) or read_game(video):
             return None
         figures = meal_figures(footage, tracks, meal, net)
-    scene = backdrop(footage, free)
+    scene, _ = read_scene(footage, free)
     if scene["camera"] != "static":
         return None
     rest = {color: track for color, track in tracks.items() if color not in figures}

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['AIRBORNE', 'READ', 'TRAITS', 'Thing', 'Tale', 'Reading', 'read_motion', 'read_thing', 'repeats', 'read_tales',
-           'read_take', 'read_film', 'read', 'relations', 'passes', 'filmed', 'holds', 'judge']
+           'read_scene', 'read_take', 'read_film', 'read', 'relations', 'passes', 'filmed', 'holds', 'judge']
 
 # %% ../../nbs/09e_parsers.ipynb #d14ef105
 @dataclass(frozen=True, eq=False)
@@ -122,20 +122,25 @@ def read_tales(footage: Footage, tracks: Mapping[str, Track], path: Camera) -> f
     return frozenset(tales)
 
 # %% ../../nbs/09e_parsers.ipynb #84715c4e
-def read_take(footage: Footage, tracks: Mapping[str, Track], free: np.ndarray,
-              net: nn.Module) -> Reading:
-    "Parse what one camera filmed."
+def read_scene(footage: Footage, free: np.ndarray) -> tuple[dict[str, str | None], Camera]:
+    "Light, ground and camera of what one camera filmed, from free pixels; and its path."
     moving = len(footage.frames) > 1
     light, tone = light_and_tone(footage, free)
     path = PATHS[int(camera_scores(footage, free).argmax())] if moving else PATHS[0]
+    score = checker_score(footage, free, light, tone)
+    return {"light": light, "tone": tone,
+            "pattern": "checkered" if score > CHECKERED else "speckled",
+            "camera": path.motion if moving else None,
+            "camera speed": None if path.motion == "static" else path.speed}, path
+
+
+def read_take(footage: Footage, tracks: Mapping[str, Track], free: np.ndarray,
+              net: nn.Module) -> Reading:
+    "Parse what one camera filmed."
+    scene, path = read_scene(footage, free)
     shapes = read_shapes(footage, tracks, net)
     things = {c: read_thing(footage, c, tracks[c], shapes[c], path) for c in tracks}
-    score = checker_score(footage, free, light, tone)
-    return Reading(things, {
-        "light": light, "tone": tone, "pattern": "checkered" if score > CHECKERED else "speckled",
-        "camera": path.motion if moving else None,
-        "camera speed": None if path.motion == "static" else path.speed,
-    }, read_tales(footage, tracks, path))
+    return Reading(things, scene, read_tales(footage, tracks, path))
 
 
 def read_film(footage: Footage, tracks: Mapping[str, Track], free: np.ndarray, edges: list[int],

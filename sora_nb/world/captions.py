@@ -5,14 +5,13 @@
 # %% ../../nbs/02d_captions.ipynb #2600ee83
 from __future__ import annotations
 from collections.abc import Callable
-from functools import partial
 import numpy as np
 from ..door import between, brief, door
-from .facts import Fact, inverse
+from .clauses import descriptive, detailed, film, story
+from .facts import Fact
 from .record import facts_of
 from .game_words import write_game
-from .interaction_words import (interaction_clauses, interaction_medium,
-                                             interaction_short, stories)
+from .interaction_words import interaction_medium, interaction_short, stories
 from .layout import LAYOUT
 from .mixture import MIXTURE, draw
 from .scenes import Scene
@@ -20,9 +19,7 @@ from .staging import pick
 from .words import Caption, Voice
 
 # %% auto #0
-__all__ = ['CAPTION_VERSION', 'STYLES', 'Clause', 'CLAUSES', 'WRITERS', 'VARIETY', 'short', 'medium', 'descriptive',
-           'object_clauses', 'relation_clauses', 'story_clauses', 'scene_clauses', 'detailed', 'write', 'caption',
-           'caption_corpus']
+__all__ = ['CAPTION_VERSION', 'STYLES', 'WRITERS', 'VARIETY', 'short', 'medium', 'write', 'caption', 'caption_corpus']
 
 # %% ../../nbs/02d_captions.ipynb #dced9d9e
 CAPTION_VERSION = 1                     # raise it when a scene would be described differently
@@ -60,16 +57,7 @@ def _filmed(voice, k):
 def _told(voice, k):
     "`a ball hits a cube from the left`, `a ball goes behind a wall and comes out`."
     fact = (voice.all("hide") + voice.all("hit"))[0]
-    return f"{voice.name(fact.subject, ('shape',))} {_story(voice, fact, ('shape',))}"
-
-
-def _story(voice, fact, kinds):
-    "What happens to the subject of a hide or hit fact, and to whom."
-    if fact.kind == "hit":
-        verb = pick(voice.rng, ("hits", "bumps into", "strikes"))
-        return f"{verb} {voice.name(fact.other, kinds)} {voice.say(fact)}"
-    verb = pick(voice.rng, ("disappears", "goes", "moves"))
-    return f"{verb} behind {voice.name(fact.other, kinds)} and {voice.say(fact)}"
+    return f"{voice.name(fact.subject, ('shape',))} {story(voice, fact, ('shape',))}"
 
 
 def _alone(voice, k):
@@ -109,7 +97,7 @@ def _sentence(voice):
     if place := voice.fact("place", k):
         text += " " + voice.say(place)
     if tale := voice.fact("hide", k) or voice.fact("hit", k):
-        return text + " " + _story(voice, tale, _kinds(voice)) + _surroundings(voice)
+        return text + " " + story(voice, tale, _kinds(voice)) + _surroundings(voice)
     acts = motion is not None and (motion.value != "still" or voice.chance(0.4))
     text += " " + (voice.motion(k, speed=voice.chance(0.6)) if acts
                    else pick(voice.rng, ("stands", "sits", "rests")))
@@ -126,14 +114,8 @@ def _surroundings(voice):
     if voice.fact("loop") and voice.chance():
         text += " " + voice.say(voice.fact("loop"))
     if voice.all("shot"):
-        return f"{text}: {_film(voice)}"
+        return f"{text}: {film(voice)}"
     return text + _tail(voice, (" while ", " as ", ", and "))
-
-
-def _film(voice):
-    "`first a wide shot, then a close-up`"
-    first, *later = (voice.say(f) for f in voice.all("shot"))
-    return f"first {first}" + "".join(f", then {shot}" for shot in later)
 
 
 def _beside(voice, k, drifts):
@@ -165,133 +147,6 @@ def _tail(voice, joints):
     camera = voice.fact("camera")
     likely = 0.9 if voice.fact("camera speed") else 0.1
     return pick(voice.rng, joints) + voice.camera() if camera and voice.chance(likely) else ""
-
-# %% ../../nbs/02d_captions.ipynb #a5f6dbc5
-Clause = Callable[[Voice], str]
-
-
-def descriptive(voice: Voice) -> Caption:
-    "Every fact of the voice, clauses in any order."
-    clauses = [clause for source in CLAUSES for clause in source(voice)]
-    texts = [clauses[i](voice) for i in voice.rng.permutation(len(clauses))]
-    end = pick(voice.rng, ("; ", ". ", ", "))
-    last = ", and " if end == ", " and len(texts) > 1 else end
-    return voice.caption(end.join(texts[:-1]) + last * (len(texts) > 1) + texts[-1])
-
-
-def object_clauses(voice: Voice) -> list[Clause]:
-    "`a small red ball rolls to the left`, or for a picture `a small red ball can be seen`."
-    return [partial(_tell_object, k=k) for k in voice.objects()]
-
-
-def _tell_object(voice, k):
-    where = _where(voice, k)
-    if not voice.fact("motion", k):
-        seen = pick(voice.rng, ("is visible", "is in view", "can be seen"))
-        return f"{voice.name(k)} {seen}{where}"
-    if where:
-        return f"{voice.name(k)}{where} {voice.motion(k)}"
-    if k not in voice.met and voice.chance(0.3):
-        return f"there is {voice.name(k)} {voice.motion(k, 1)}"
-    return f"{voice.name(k)} {voice.motion(k)}"
-
-
-def _where(voice, k):
-    "` at the far left and low down`, ` on the far right`, or nothing."
-    facts = [voice.fact(kind, k) for kind in ("place", *LAYOUT)]
-    places = [voice.say(fact) for fact in facts if fact]
-    return " " + " and ".join(places) if places else ""
-
-
-def relation_clauses(voice: Voice) -> list[Clause]:
-    "`the red ball is behind the blue cube`, `the blue cube is in front of the red ball`."
-    return [partial(_tell_relation, fact=f) for f in voice.facts if f.kind in ("relation", "pass")]
-
-
-def story_clauses(voice: Voice) -> list[Clause]:
-    "`the red ball goes behind the blue wall and returns`, `the red ball stops`; the shots."
-    tales = [partial(_tell_story, fact=f) for f in voice.all("hide") + voice.all("hit")]
-    tales += [partial(_tell_after, fact=f) for f in voice.all("after")
-              if voice.fact("hit", f.subject)]
-    return tales + [_tell_film] * bool(voice.all("shot"))
-
-
-def _tell_story(voice, fact):
-    return f"{voice.name(fact.subject)} {_story(voice, fact, ('size', 'color', 'shape'))}"
-
-
-def _tell_after(voice, fact):
-    start = pick(voice.rng, ("after that", "then", "afterwards"))
-    return f"{start} {voice.name(fact.subject)} {voice.say(fact)}"
-
-
-def _tell_film(voice):
-    return pick(voice.rng, ("the film shows", "we see")) + " " + _film(voice)
-
-
-def _tell_relation(voice, fact):
-    if fact.kind == "relation" and voice.chance():
-        fact = inverse(fact)
-    motion = voice.fact("motion", fact.subject)
-    moves = (motion is not None and motion.value.startswith(("slides", "flies")) or any(
-        voice.fact(kind, fact.subject) for kind in ("hide", "hit")))
-    verb = pick(voice.rng, ("passes", "goes")) if fact.kind == "pass" else (
-        "starts" if moves else "is")
-    return f"{voice.name(fact.subject)} {verb} {voice.say(fact)} {voice.name(fact.other)}"
-
-# %% ../../nbs/02d_captions.ipynb #f39e5f51
-def scene_clauses(voice: Voice) -> list[Clause]:
-    "Count, light, ground, and the camera and loop when there are any."
-    always = [_tell_count] * (voice.fact("count") is not None) + [_tell_light, _tell_ground]
-    return (always + [Voice.camera] * (voice.fact("camera") is not None)
-            + [_tell_loop] * (voice.fact("loop") is not None))
-
-
-def _tell_count(voice):
-    count = voice.count()
-    there = "there is" if count.startswith(("a ", "one ")) else "there are"
-    return f"{pick(voice.rng, (there, 'the scene shows', 'in view' + there[5:]))} {count}"
-
-
-def _tell_light(voice):
-    start = pick(voice.rng, ("the scene is set", "everything is seen", "we see this"))
-    return f"{start} {voice.say(voice.fact('light'))}"
-
-
-def _tell_ground(voice):
-    noun = pick(voice.rng, ("ground", "floor"))
-    pattern, tone = voice.say(voice.fact("pattern")), voice.say(voice.fact("tone"))
-    return pick(voice.rng, (f"the ground is {pattern} and {tone}",
-                            f"the {noun} is {tone} and {pattern}",
-                            f"the {tone} {noun} is {pattern}"))
-
-
-def _tell_loop(voice):
-    return f"it all repeats {voice.say(voice.fact('loop'))}"
-
-
-CLAUSES: tuple[Callable[[Voice], list[Clause]], ...] = (
-    object_clauses, relation_clauses, story_clauses, interaction_clauses, scene_clauses)
-
-# %% ../../nbs/02d_captions.ipynb #9a87435f
-def detailed(voice: Voice) -> Caption:
-    "Each thing with its place, what happens, the scene; of relations only who passes whom."
-    count = voice.fact("count")
-    texts = [voice.count() + ": "] if count else [""]
-    texts[0] += ", ".join(_stage(voice, k) for k in voice.objects())
-    tales = [partial(_tell_relation, fact=f) for f in voice.all("pass")]
-    tales += story_clauses(voice) + interaction_clauses(voice)
-    texts += [tale(voice) for tale in tales]
-    texts += [f"{voice.ground()} {voice.say(voice.fact('light'))}"]
-    texts += [voice.camera() for _ in voice.all("camera")]
-    texts += [voice.say(loop) for loop in voice.all("loop")]
-    return voice.caption("; ".join(texts))
-
-
-def _stage(voice, k):
-    "`a small red ball at the far left and low down rolls to the left`."
-    moves = " " + voice.motion(k) if voice.fact("motion", k) else ""
-    return voice.name(k) + _where(voice, k) + moves
 
 # %% ../../nbs/02d_captions.ipynb #99c6b184
 WRITERS: dict[str, Callable[[Voice], Caption]] = dict(short=short, medium=medium,

@@ -31,7 +31,8 @@ class World:
     @door(seed=between(0))
     def __init__(self, seed: int = 0, split: str = "train",
                  families: str | Sequence[str] | Mapping[str, float] | None = None,
-                 sizes: Sequence[tuple[int, int]] | Mapping | None = None) -> None:
+                 sizes: Sequence[tuple[int, int]] | Mapping[tuple[int, int], float] | None = None
+                 ) -> None:
         self.seed, self.split = seed, check(split, SPLITS, "split")
         self.sizes = _shares(sizes, IMAGE_SIZES) if sizes else None
         possible = {f: share for f, share in MIXTURE.items() if sizes_of(f, self.sizes)}
