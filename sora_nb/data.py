@@ -22,6 +22,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 # %% ../nbs/08a_data.ipynb #b764a3fa
 from .diffusion import logit_normal, shift, size_shift, uniform
+from .labels import POINTS, UNKNOWN
 from .latents import LatentDataset, Sample
 from .masks import known_tokens
 from .patches import Grid, Segments, coordinates, patchify
@@ -73,12 +74,15 @@ class Mix:
 
 # %% ../nbs/08a_data.ipynb #b8f4f8b6
 class Piece(NamedTuple):
-    "What a sample of a batch shows, before noise: latents `[c,t,h,w]` and where they are."
+    """What a sample of a batch shows, before noise: latents `[c,t,h,w]` and where they are.
+
+    codes `[8,t,h,w]`: what is seen there (lesson *Labels*), None if nobody knows."""
     latents: np.ndarray
     coords: Tensor
     prompt: str
     period: float = 0.0
     extra: bool = False  # the last row is an appended still
+    codes: np.ndarray | None = None
 
 # %% ../nbs/08a_data.ipynb #5069c3da
 @lru_cache(4096)
@@ -108,13 +112,19 @@ def _extent(rng, rows: int, window: bool, short: bool) -> tuple[int, int]:
     n = int(rng.integers(low, high + 1)) if short and high >= low else whole
     return (first + int(rng.integers(whole - n + 1)) if window else 0), n
 
+def _seen(sample: Sample, role: str = "clip", rows: slice = slice(None)) -> np.ndarray | None:
+    "The codes of some latents of a role, if somebody knows them."
+    return sample.codes[role][:, rows] if role in sample.codes else None
+
 def _append_still(piece: Piece, sample: Sample) -> Piece:
     "One more row: the still of the sample, at its own time."
     record, (c, _, h, w) = sample.record, sample.still.shape
     place = _coords(Grid(1, h // 2, w // 2), record["fps"], record["pixels_per_unit"], True,
                     record["still"])
+    seen = _seen(sample, "still")
     return piece._replace(latents=np.concatenate([piece.latents, sample.still], 1), extra=True,
-                          coords=torch.cat([piece.coords, place]))
+                          coords=torch.cat([piece.coords, place]),
+                          codes=None if seen is None else np.concatenate([piece.codes, seen], 1))
 
 # %% ../nbs/08a_data.ipynb #11f52174
 def draw_piece(rng: np.random.Generator, data: LatentDataset, style: str, mix: Mix) -> Piece:
@@ -123,18 +133,25 @@ def draw_piece(rng: np.random.Generator, data: LatentDataset, style: str, mix: M
     later = "descriptive" if style == "detailed" else style  # places are those of frame 0
     if u < mix.image or not data.videos:
         sample = data[int(rng.integers(len(data)))]
-        return piece_of(sample.latents[:, :1], sample.record, say(sample.record))
+        piece = piece_of(sample.latents[:, :1], sample.record, say(sample.record))
+        return piece._replace(codes=_seen(sample, rows=slice(1)))
     if data.rings and rng.random() < mix.ring:
-        _, _, z, record = data[data.rings[rng.integers(len(data.rings))]]
-        z = np.roll(z, int(rng.integers(z.shape[1])), 1)  # a loop may start anywhere
-        return piece_of(z, record, say(record, style=later), still=False, period=record["period"])
+        return _draw_ring(rng, data[data.rings[rng.integers(len(data.rings))]], later, say)
     sample = data[data.videos[rng.integers(len(data.videos))]]
     window, short = rng.random() < mix.window, u < mix.image + mix.short
     first, n = _extent(rng, sample.latents.shape[1], window, short)
     prompt = say(sample.record, style=later if window else style)
     piece = piece_of(sample.latents[:, first:first + n], sample.record, prompt, first=first,
-                     still=not window)
+                     still=not window)._replace(codes=_seen(sample, rows=slice(first, first + n)))
     return _append_still(piece, sample) if rng.random() < mix.still else piece
+
+def _draw_ring(rng: np.random.Generator, sample: Sample, style: str, say: Callable) -> Piece:
+    "A whole loop, which may start anywhere."
+    z, record, seen = sample.ring, sample.record, _seen(sample, "ring")
+    turn = int(rng.integers(z.shape[1]))
+    piece = piece_of(np.roll(z, turn, 1), record, say(record, style=style), still=False,
+                     period=record["period"])
+    return piece._replace(codes=None if seen is None else np.roll(seen, turn, 1))
 
 # %% ../nbs/08a_data.ipynb #9b0000bd
 def noise_levels(rng: np.random.Generator, times: np.ndarray, grid: Grid, extra: bool,
@@ -171,7 +188,8 @@ class TokenBatch:
     """Packed samples for the transformer. Samples of equal length are neighbours.
 
     tokens `[N,D]` clean; coords `[N,6]`; level `[N]`; loss_mask `[N]` False = known;
-    period `[B]` seconds, 0 = not a ring; prompts: B texts; grids: B `Grid`s.
+    period `[B]` seconds, 0 = not a ring; prompts: B texts; grids: B `Grid`s. codes `[N,4,8]`: what
+    is seen at 8 points of each of a token's 4 cells, 255 = nobody knows.
     Of a `part`: rows `[N]`, where its tokens stand among all `whole` tokens of the batch; share,
     what the mean over its noisy tokens counts in the mean over all."""
     tokens: Tensor
@@ -185,6 +203,7 @@ class TokenBatch:
     rows: Tensor | None = None
     whole: int = 0
     share: float = 1.0
+    codes: Tensor | None = None
 
     def to(self, device: torch.device | str) -> TokenBatch:
         "The same batch on `device`."
@@ -210,7 +229,8 @@ class TokenBatch:
             Segments([self.segments.lengths[i] for i in kept]), self.level[rows],
             self.loss_mask[rows], self.period[kept], [self.prompts[i] for i in kept],
             [self.grids[i] for i in kept], rows, len(self.tokens),
-            noisy[0] / noisy[1] if samples else 0.0)
+            noisy[0] / noisy[1] if samples else 0.0,
+            None if self.codes is None else self.codes[rows])
 
 # %% ../nbs/08a_data.ipynb #b446b0db
 def _draw_times(generator: torch.Generator, pieces: Sequence[Piece], mix: Mix) -> list[np.ndarray]:
@@ -224,11 +244,17 @@ def _draw_times(generator: torch.Generator, pieces: Sequence[Piece], mix: Mix) -
     return [t.numpy() for t in times.split(rows)]
 
 # %% ../nbs/08a_data.ipynb #be4d65e0
-def _stack_tokens(pieces: Sequence[Piece]) -> Tensor:
-    "Clean tokens `[N,D]` of the pieces in order; neighbours of one shape are cut up together."
-    runs = itertools.groupby(pieces, key=lambda p: p.latents.shape)
-    stacks = (torch.from_numpy(np.stack([p.latents for p in run])) for _, run in runs)
+def _stack_tokens(arrays: Sequence[np.ndarray]) -> Tensor:
+    "Tokens `[N,D]` of arrays `[c,t,h,w]` in order; neighbours of one shape are cut up together."
+    runs = itertools.groupby(arrays, key=np.shape)
+    stacks = (torch.from_numpy(np.stack(list(run))) for _, run in runs)
     return torch.cat([patchify(z.float()).flatten(0, 1) for z in stacks])
+
+def _stack_codes(pieces: Sequence[Piece]) -> Tensor:
+    "What is seen at the points of each token's cells, uint8 `[N,4,8]`."
+    unknown = lambda p: np.full((POINTS, *p.latents.shape[1:]), UNKNOWN)  # noqa: E731
+    tokens = _stack_tokens([unknown(p) if p.codes is None else p.codes for p in pieces])
+    return tokens.unflatten(1, (POINTS, -1)).transpose(1, 2).byte()
 
 def assemble(pieces: Sequence[Piece], rng: np.random.Generator, generator: torch.Generator,
              mix: Mix) -> TokenBatch:
@@ -240,10 +266,11 @@ def assemble(pieces: Sequence[Piece], rng: np.random.Generator, generator: torch
                           for p, g, t in zip(pieces, grids, times)))
     flat = lambda parts: torch.from_numpy(np.concatenate([a.ravel() for a in parts]))  # noqa: E731
     return TokenBatch(
-        tokens=_stack_tokens(pieces), coords=torch.cat([p.coords for p in pieces]),
+        tokens=_stack_tokens([p.latents for p in pieces]),
+        coords=torch.cat([p.coords for p in pieces]),
         segments=Segments([len(p.coords) for p in pieces]), level=flat(levels).float(),
         loss_mask=~flat(known), period=torch.tensor([p.period for p in pieces]),
-        prompts=[p.prompt for p in pieces], grids=grids)
+        prompts=[p.prompt for p in pieces], grids=grids, codes=_stack_codes(pieces))
 
 # %% ../nbs/08a_data.ipynb #94b3ff11
 OPENING = dict(image=1.0, short=0.0, masked=0.0, independent=0.0, styles=(0.0, 0.0, 0.0, 1.0))

@@ -151,7 +151,9 @@ class Block(nn.Module):
         x = x + out
         out = self.mlp(modulate(x, shift2, scale2))
         tap("mlp", out)
-        return torch.addcmul(x, gate2, out), values
+        x = torch.addcmul(x, gate2, out)
+        tap("out", x)
+        return x, values
 
 # %% ../nbs/07_dit.ipynb #e2cfffae
 SPACE_WAVES = 2 * math.pi / torch.tensor([8.0, 4.0, 2.0, 1.0])

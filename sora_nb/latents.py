@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 # %% auto #0
-__all__ = ['CAPTIONS', 'BlockConfig', 'BlockMeans', 'Item', 'WorldItems', 'VideoItems', 'encode_item', 'LatentCache',
+__all__ = ['CAPTIONS', 'BlockConfig', 'BlockMeans', 'Item', 'things_of', 'WorldItems', 'VideoItems', 'encode_item', 'LatentCache',
            'encode_items', 'encode_world', 'Sample', 'LatentDataset']
 
 # %% ../nbs/08_latents.ipynb #e4afe2d3
@@ -27,11 +27,14 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from .causal import front_pad
 from .files import DiskFullError, append, atomic_write, read_json
 from .door import between, brief, check_fields, door, fits
+from .labels import cell_codes, pixel_codes
 from .video import Video
 from .world.captions import STYLES, write
+from .world.facts import Fact
 from .world.record import facts_of
 from .world.render import render
 from .world.optics import tier
+from .world.scenes import Scene
 
 # %% ../nbs/08_latents.ipynb #0d45ea77
 @dataclass
@@ -66,16 +69,29 @@ class Item(NamedTuple):
     """What the cache is made of: a clip of 1 + 4m frames, and what is said about it.
 
     still: number of the frame that is also encoded as a picture of its own (0 = none).
-    ring: the first `ring` = 4n frames close to a loop (0 = they do not)."""
+    ring: the first `ring` = 4n frames close to a loop (0 = they do not).
+    codes, things: what each pixel shows `[T,H,W]`, and the facts (kind -> value) about the thing of
+    each colour, if somebody knows."""
     video: Video
     captions: dict[str, list[str]]  # style -> variants
     family: str
     pixels_per_unit: float
     still: int = 0
     ring: int = 0
+    codes: np.ndarray | None = None
+    things: dict[str, dict[str, str]] | None = None
 
 # %% ../nbs/08_latents.ipynb #d9229fe0
 CAPTIONS = dict(short=1, medium=2, descriptive=2, detailed=3)  # variants of each style in the cache
+
+def things_of(scene: Scene, facts: Sequence[Fact]) -> dict[str, dict[str, str]]:
+    "What is true of the thing of each colour alone (its shape, motion, place): kind -> value."
+    things: dict[str, dict[str, str]] = {}
+    for fact in facts:
+        if fact.subject is not None and fact.other is None and fact.subject < len(scene.objects):
+            about = things.setdefault(scene.objects[fact.subject].color, {})
+            about.setdefault(fact.kind, fact.value)
+    return things
 
 class WorldItems(Dataset):
     "Clips `start` to `start + n` of a world, rendered when asked for."
@@ -95,7 +111,8 @@ class WorldItems(Dataset):
         captions = {style: [write(facts, style, rng).text for _ in range(CAPTIONS[style])]
                     for style in STYLES}
         still = int(rng.integers(1, frames)) if frames > 1 else 0
-        return Item(clip.video, captions, scene.family, scene.pixels_per_unit, still, ring)
+        return Item(clip.video, captions, scene.family, scene.pixels_per_unit, still, ring,
+                    pixel_codes(clip), things_of(scene, facts))
 
 # %% ../nbs/08_latents.ipynb #7e9a616f
 class VideoItems(Dataset):
@@ -125,7 +142,9 @@ class VideoItems(Dataset):
 # %% ../nbs/08_latents.ipynb #973511c5
 @torch.no_grad()
 def encode_item(vae: torch.nn.Module, item: Item) -> tuple[dict[str, Tensor], dict]:
-    "Latents of the roles clip, still, ring (those that apply), `[c,t,h,w]`, and the index record."
+    """Latents of the roles clip, still, ring (those that apply), `[c,t,h,w]`, and the index record.
+
+    If the item has codes, also "clip codes" and so on, `[8,t,h,w]`."""
     device = next(vae.parameters()).device
     x = item.video.tensor()[None].to(device)  # [1,3,T,H,W]
     latents = {"clip": vae.encode(x)[0]}
@@ -133,9 +152,23 @@ def encode_item(vae: torch.nn.Module, item: Item) -> tuple[dict[str, Tensor], di
         latents["still"] = vae.encode(x[:, :, item.still:item.still + 1])[0]
     if item.ring:
         latents["ring"] = vae.encode_ring(x[:, :, :item.ring])[0]
+    if item.codes is not None:
+        latents |= _item_codes(item)
     fps = item.video.fps
     return latents, dict(family=item.family, fps=fps, pixels_per_unit=item.pixels_per_unit,
-                         still=item.still / fps, period=item.ring / fps, captions=item.captions)
+                         still=item.still / fps, period=item.ring / fps, captions=item.captions,
+                         things=item.things)
+
+def _item_codes(item: Item) -> dict[str, Tensor]:
+    "What is seen at the points of each latent's cell, `[8,t,h,w]`, for each role."
+    codes = torch.from_numpy(item.codes)
+    parts = {"clip codes": cell_codes(codes)}
+    if item.still:
+        parts["still codes"] = cell_codes(codes[item.still:item.still + 1])
+    if item.ring:  # the frame before a ring is its last
+        around = torch.cat([codes[item.ring - 1:item.ring], codes[:item.ring]])
+        parts["ring codes"] = cell_codes(around)[:, 1:]
+    return parts
 
 # %% ../nbs/08_latents.ipynb #467beb2e
 def _shape_name(shape: Sequence[int]) -> str:
@@ -231,11 +264,15 @@ def encode_world(vae: torch.nn.Module, world, folder: str | Path, n: int, *, vae
 
 # %% ../nbs/08_latents.ipynb #60554784
 class Sample(NamedTuple):
-    "One clip of the cache. Latents are float16 arrays `[c,t,h,w]`; still and ring may be None."
+    """One clip of the cache. Latents are float16 arrays `[c,t,h,w]`; still and ring may be None.
+
+    record: family, fps, pixels_per_unit, still and period in seconds, captions, things. codes: what
+    is seen, role (clip, still, ring) -> `[8,t,h,w]`; empty if nobody knows."""
     latents: np.ndarray
     still: np.ndarray | None
     ring: np.ndarray | None
-    record: dict  # family, fps, pixels_per_unit, still and period in seconds, captions
+    record: dict
+    codes: dict[str, np.ndarray] = {}
 
 def _rows_of(path: Path) -> np.ndarray:
     "The whole rows `[n,c,t,h,w]` of a file of latents, mapped into memory."
@@ -289,4 +326,5 @@ class LatentDataset(Dataset):
             raise IndexError(f"there is no sample {brief(i)}, the cache has {len(self)}")
         record = self.records[i]
         found = {role: self._files[name][row] for role, (name, row) in record["rows"].items()}
-        return Sample(found["clip"], found.get("still"), found.get("ring"), record)
+        codes = {role.removesuffix(" codes"): z for role, z in found.items() if " " in role}
+        return Sample(found["clip"], found.get("still"), found.get("ring"), record, codes)

@@ -5,7 +5,7 @@
 # %% ../nbs/08_pixels.ipynb #51c95710
 from __future__ import annotations
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 # %% auto #0
@@ -18,6 +18,7 @@ from torch import Tensor
 
 # %% ../nbs/08_pixels.ipynb #ba95e21f
 from .causal import edge_pad, front_pad
+from .labels import pixel_codes
 from .world.render import render
 from .world.scenes import Scene
 
@@ -49,7 +50,8 @@ def pixel_weight(pixels: Tensor, ids: Tensor, objects: float = 4.0, changing: fl
 class ClipPool:
     """Rendered clips of `world`, made when first asked for and forgotten `size` clips later.
 
-    `pool[i]` -> (frames uint8 `[T,H,W,3]`, ids uint8 `[T,H,W]`), at most `frames` frames."""
+    `pool[i]` -> (frames uint8 `[T,H,W,3]`, codes uint8 `[T,H,W]` of what each pixel shows, 0 =
+    background; see `labels`), at most `frames` frames."""
 
     def __init__(self, world, size: int = 256, frames: int = 17) -> None:
         self.world, self.size, self.frames, self._clips = world, size, frames, {}
@@ -59,7 +61,7 @@ class ClipPool:
             scene = self.world.scene(i)
             clip = render(scene, frames=min(scene.frames, self.frames))
             self._clips = {k: v for k, v in self._clips.items() if k > i - self.size}
-            self._clips[i] = (clip.video.frames, clip.truth.ids)
+            self._clips[i] = (clip.video.frames, pixel_codes(clip))
         return self._clips[i]
 
 # %% ../nbs/08_pixels.ipynb #5ce3288a
@@ -99,18 +101,20 @@ def _fit_shape(pool: ClipPool, first: int, shape) -> tuple[int, int, int]:
 class PixelBatch:
     """Crops for the autoencoder: `pixels [B,3,T,h,w]` in [-1,1], `weight [B,1,T,h,w]` of them.
 
+    codes: `[B,T,h,w]`, what each pixel shows (see `labels`), None if nobody knows.
     rows: the crops that this process computes, all or a `part`; share: how much of B they are."""
     pixels: Tensor
     weight: Tensor
     rows: slice = field(default_factory=lambda: slice(None))
     share: float = 1.0
+    codes: Tensor | None = None
 
     def part(self, rank: int, ranks: int) -> PixelBatch:
         "The same crops, with the rows of process `rank` of `ranks`; a spare one counts nothing."
         n = len(self.pixels)
         start, stop = n * rank // ranks, n * (rank + 1) // ranks
         rows = slice(start, stop) if stop > start else slice(0, 1)
-        return PixelBatch(self.pixels, self.weight, rows, (stop - start) / n)
+        return replace(self, rows=rows, share=(stop - start) / n)
 
 # %% ../nbs/08_pixels.ipynb #8c7baaca
 LENGTHS = {1: 0.1, 5: 0.15, 9: 0.4, 13: 0.1, 17: 0.25}  # frames of a crop: share of the steps
@@ -133,7 +137,8 @@ def vae_batch(pool: ClipPool, seed: int, step: int, *, pixels: int = 4 * 17 * 32
              for _ in range(max(1, pixels // np.prod(shape)))]
     x = torch.from_numpy(np.stack([c for c, _ in crops])).permute(0, 4, 1, 2, 3)  # [B,3,T,h,w]
     x = x.float().div(127.5).sub(1).contiguous()
-    return PixelBatch(x, pixel_weight(x, torch.from_numpy(np.stack([m for _, m in crops]))))
+    codes = torch.from_numpy(np.stack([m for _, m in crops]))
+    return PixelBatch(x, pixel_weight(x, codes), codes=codes)
 
 # %% ../nbs/08_pixels.ipynb #0a2fb953
 def held_out_clips(world, n: int, frames: int = 17,

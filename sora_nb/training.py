@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 
 # %% auto #0
-__all__ = ['forward_flops', 'VAETraining', 'evaluate_vae', 'train_vae', 'DiTTraining', 'held_out_batches', 'train_dit']
+__all__ = ['HUE_SHARE', 'forward_flops', 'VAETraining', 'evaluate_vae', 'train_vae', 'DiTTraining', 'held_out_batches',
+           'train_dit']
 
 # %% ../nbs/08b_training.ipynb #ea827d29
 import numpy as np
@@ -20,16 +21,19 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 # %% ../nbs/08b_training.ipynb #48141d71
+from .attention import rms
 from .checkpoints import save_checkpoint, totals
 from .data import NOISE, LatentDataset, Mix, TokenBatch, step_generator, token_batch
 from .diffusion import add_noise, target
 from .dit import dit_flops
 from .door import between, brief, door, fits
 from .disk import Run
+from .labels import Readout, latent_misread, misread
 from .lexicon import lexicon
 from .loop import Recipe, Training
 from .measures import decibel, motion_kept, object_psnr, squared_error
 from .pixels import ClipPool, PixelBatch, held_out_clips, vae_batch
+from .reading import learn_to_read
 from .runs import fit
 from .text import Context
 from .vae import vae_loss
@@ -47,20 +51,32 @@ def forward_flops(network: nn.Module, *inputs: Tensor) -> int:
     return counter.get_total_flops()
 
 # %% ../nbs/08b_training.ipynb #fdcd4745
-class VAETraining(Training):
-    "Trains a `VideoVAE` on `PixelBatch`es with `vae_loss`."
+HUE_SHARE = 0.3  # what a misread hue costs, if a misread kind costs 1: hues are learnt sooner
 
-    def __init__(self, vae: nn.Module, recipe: Recipe) -> None:
+class VAETraining(Training):
+    """Trains a `VideoVAE` on `PixelBatch`es with `vae_loss`.
+
+    labels: how much it costs if one matrix cannot read from noisy latents what is seen where."""
+
+    def __init__(self, vae: nn.Module, recipe: Recipe, labels: float = 0.0) -> None:
         super().__init__(recipe)
-        self.vae, self._flops = vae, {}
+        self.vae, self._flops, self.labels = vae, {}, labels
+        self.readout = Readout(vae.config.latent) if labels else None
 
     def loss(self, batch: PixelBatch, generator: torch.Generator) -> tuple[Tensor, dict]:
         x = batch.pixels[batch.rows]
         if x.shape not in self._flops:
             self._flops[x.shape] = 3 * forward_flops(self.vae, x)  # backward = 2 forwards
+        seen: dict[str, Tensor] = {}
         loss, parts = vae_loss(self.vae, batch.pixels, batch.weight, generator=generator,
-                               rows=batch.rows)
-        return loss, {"scale": float("nan"), **parts}  # a share of the steps has this part
+                               rows=batch.rows, tap=seen.__setitem__)
+        parts = {"scale": float("nan"), **parts}  # a share of the steps has this part
+        if self.readout and batch.codes is not None:
+            hue, kind = latent_misread(seen["latents"], batch.codes[batch.rows], self.readout,
+                                       generator)
+            loss = loss + self.labels * (HUE_SHARE * hue + kind)
+            parts |= dict(hue=hue.item(), kind=kind.item())
+        return loss, parts
 
     def export(self, **facts) -> tuple[dict[str, Tensor], dict]:
         "Weights, and the card without scores."
@@ -103,37 +119,46 @@ def _check_out(out: str | Path | None) -> None:
 def train_vae(vae: nn.Module, world, held_out, *, name: str = "vae", out: str | Path | None = None,
               pool: int = 256, fresh: int = 1, restart: bool = False, workers: int = 0,
               save_every: float = 60.0, quiet: bool | None = None, calibrate: int = 128,
-              evaluate: int = 256, devices: int = 1, command: str = "", **recipe) -> Run:
+              evaluate: int = 256, labels: float = 0.25, devices: int = 1, command: str = "",
+              history: Sequence[dict] = (), **recipe) -> Run:
     """Train `vae` on clips of `world`, score it on `held_out`, export it to `out` (or the run).
 
+    labels: how much it costs if latents do not say what is seen where (lesson *Labels*).
     calibrate, evaluate: clips for the statistics of the latents, and for the scores.
     devices: processes that share each batch, one a GPU or CPU core.
+    history: of the weights that it goes on from (`checkpoints.history_of` their card).
     recipe: fields of `Recipe`, for example `minutes=30, lr=2e-3, seed=0`."""
     _check_out(out)
     statistics = held_out_clips(world, calibrate)  # drawn later; raises now if there are too few
     if evaluate:
         held_out_clips(held_out, evaluate)
-    module = VAETraining(vae, Recipe(**recipe))
+    module = VAETraining(vae, Recipe(**recipe), labels)
     run = Run(name, dict(module.recipe.fixed(), model=_plain(vae), world=world.card, pool=pool,
-                         fresh=fresh), restart)
+                         fresh=fresh, labels=labels), restart)
     clips = ClipPool(world, pool)
     fit(module, partial(vae_batch, clips, module.recipe.seed, fresh=fresh), run,
         save_every=save_every, workers=workers, quiet=quiet, devices=devices)
     vae.fit_latent_stats(x for x, _ in statistics)
     scores = evaluate_vae(vae, held_out, evaluate) if evaluate else {}
-    tensors, card = module.export(command=command, data=world.card, scores=scores)
+    tensors, card = module.export(command=command, data=world.card, scores=scores, labels=labels)
+    if history:
+        card["history"] = list(history)
+        card["total"] = totals(card)
     with run.reporting():
         save_checkpoint(out or run.weights, tensors, card)
     return run
 
 # %% ../nbs/08b_training.ipynb #be183056
 class DiTTraining(Training):
-    "Trains a `DiT` and its text encoder on `TokenBatch`es by flow matching (arXiv 2209.03003)."
+    """Trains a `DiT` and its text encoder on `TokenBatch`es by flow matching (arXiv 2209.03003).
+
+    labels: how much it costs if one matrix cannot read, halfway through, what is seen where."""
 
     def __init__(self, dit: nn.Module, text: nn.Module, tokenizer, recipe: Recipe,
-                 held_out: Sequence[TokenBatch] = (), **facts) -> None:
+                 held_out: Sequence[TokenBatch] = (), labels: float = 0.0, **facts) -> None:
         super().__init__(recipe)
-        self.dit, self.text, self.tokenizer = dit, text, tokenizer
+        self.dit, self.text, self.tokenizer, self.labels = dit, text, tokenizer, labels
+        self.readout = Readout(dit.config.width, cells=4) if labels else None
         self.held_out, self.known_facts = held_out, facts
         self._text_flops: dict[int, int] = {}  # of one prompt, by its length
 
@@ -145,17 +170,29 @@ class DiTTraining(Training):
             self._text_flops[self._words] = forward_flops(self.text, ids[:1], mask[:1])
         return self.text(ids, mask)
 
-    def loss(self, batch: TokenBatch, generator: torch.Generator) -> tuple[Tensor, dict]:
+    def flow_loss(self, batch: TokenBatch, generator: torch.Generator, **tap) -> Tensor:
         "Mean squared error of the predicted flow over the tokens that are not known."
         eps = batch.noise(generator)
         noisy = add_noise(batch.tokens, eps, batch.level)
         flow = self.dit(noisy, batch.level, batch.coords, batch.segments,
-                        self.context(batch.prompts), period=batch.period)
+                        self.context(batch.prompts), period=batch.period, **tap)
         error = (flow - target("flow", batch.tokens, eps, batch.level)).square().mean(1)
-        return error[batch.loss_mask].mean(), {}
+        return error[batch.loss_mask].mean()
+
+    def loss(self, batch: TokenBatch, generator: torch.Generator) -> tuple[Tensor, dict]:
+        "The loss of the flow, and what a misreading of the layer in the middle costs."
+        if not self.readout:
+            return self.flow_loss(batch, generator), {}
+        seen: dict[str, Tensor] = {}
+        flow = self.flow_loss(batch, generator, tap=seen.__setitem__)
+        middle = seen[f"block{self.dit.config.depth // 2}.out"]
+        hue, kind = (cost[batch.loss_mask].mean() for cost in
+                     misread(self.readout(rms(middle)), batch.codes))
+        return flow + self.labels * (hue + kind), dict(flow=flow.item(), hue=hue.item(),
+                                                       kind=kind.item())
 
     def validate(self) -> float | None:
-        losses = [self.loss(batch.to(self.device), step_generator(0, i, NOISE))[0].item()
+        losses = [self.flow_loss(batch.to(self.device), step_generator(0, i, NOISE)).item()
                   for i, batch in enumerate(self.held_out)]
         return float(np.mean(losses)) if losses else None
 
@@ -191,10 +228,12 @@ def train_dit(dit: nn.Module, text: nn.Module, tokenizer, data: LatentDataset, *
               out: str | Path | None = None, budget: int = 4096, mix: Mix = Mix(),
               milestones: Sequence[float] = (), validate_every: int = 500, restart: bool = False,
               workers: int = 0, save_every: float = 60.0, quiet: bool | None = None,
-              devices: int = 1, command: str = "", words: Iterable[str] = (),
-              history: Sequence[dict] = (), **recipe) -> Run:
+              devices: int = 1, command: str = "", words: Iterable[str] = (), reading: int = 0,
+              labels: float = 0.3, history: Sequence[dict] = (), **recipe) -> Run:
     """Train `dit` and its `text` encoder on a latent cache, export both to `out` (or the run).
 
+    reading: steps in which `text` alone learns to read first (`learn_to_read`). labels: how much it
+    costs if the transformer cannot tell, halfway, what is seen where (lesson *Labels*).
     budget: tokens of a batch. milestones: FLOPs at which the average is exported beside the log.
     devices: processes that share each batch, one a GPU or CPU core.
     words: those that the model knew before; the card has them and those of the captions.
@@ -213,9 +252,13 @@ def train_dit(dit: nn.Module, text: nn.Module, tokenizer, data: LatentDataset, *
     if history:
         facts["history"] = list(history)
     batches = held_out_batches(held_out, budget) if held_out else ()
-    module = DiTTraining(dit, text, tokenizer, Recipe(**recipe), batches, **facts)
+    module = DiTTraining(dit, text, tokenizer, Recipe(**recipe), batches, labels, reading=reading,
+                         labels_weight=labels, **facts)
     run = Run(name, dict(module.recipe.fixed(), model=_plain(dit), text=_plain(text),
-                         data=data.card, clips=len(data), mix=asdict(mix), budget=budget), restart)
+                         data=data.card, clips=len(data), mix=asdict(mix), budget=budget,
+                         labels=labels), restart)
+    if reading and not run.load():
+        learn_to_read(text, tokenizer, data, reading, module.recipe.seed)
     fit(module, partial(token_batch, data, module.recipe.seed, budget=budget, mix=mix), run,
         save_every=save_every, workers=workers, quiet=quiet, milestones=milestones,
         validate_every=validate_every if batches else 0, devices=devices)

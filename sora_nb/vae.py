@@ -8,7 +8,7 @@ __all__ = ['SIZES', 'VAEConfig', 'Encoder', 'Decoder', 'CausalVAE', 'lookback', 
 
 # %% ../nbs/03_vae.ipynb #f1548621
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -279,7 +279,9 @@ def scale_loss(vae: CausalVAE, x: Tensor, z: Tensor) -> Tensor:
 # %% ../nbs/03_vae.ipynb #98d9c8be
 @dataclass(frozen=True)
 class LossWeights:
-    """How much each term of `vae_loss` counts; `scale_share` of the steps pay `scale`."""
+    """How much each term of `vae_loss` counts; `scale_share` of the steps pay `scale`.
+
+    rough: half of the clips are decoded from latents with noise, up to so many deviations of it."""
 
     square: float = 10.0
     haar: float = 0.1
@@ -287,12 +289,14 @@ class LossWeights:
     kl: float = 5e-5
     scale: float = 0.25
     scale_share: float = 0.25
+    rough: float = 0.15
 
 
 @door(x=(shape("B", 3, "T", "H", "W"), finite), weight=(shape("B", 1, "T", "H", "W"), finite))
 def vae_loss(vae: CausalVAE, x: Tensor, weight: Tensor | None = None, *,
              generator: torch.Generator, terms: LossWeights = LossWeights(),
-             rows: slice = slice(None)) -> tuple[Tensor, dict[str, float]]:
+             rows: slice = slice(None), tap: Callable[[str, Tensor], None] | None = None
+             ) -> tuple[Tensor, dict[str, float]]:
     """L1 + L2 + wavelet L1 + (1 - SSIM) + KL + scale equivariance -> (loss, its parts as numbers).
 
     L1 alone freezes motion: the median change of a pixel is none, its mean is not (`square`).
@@ -300,16 +304,22 @@ def vae_loss(vae: CausalVAE, x: Tensor, weight: Tensor | None = None, *,
     x [B, 3, T, H, W] in [-1, 1], H, W >= 16; weight [B, 1, T, H, W] >= 0 says which pixels matter
     (objects, motion), only its ratios count. `generator` draws the sample and the scale coin.
     rows: compute these samples alone, with the noise and weights that they have in the whole batch.
+    tap: is shown the "latents", raw means [B, c, t, h, w], for losses of one's own.
     """
     if min(x.shape[3:]) < 16:
         raise ValueError(f"a loss needs pictures of at least 16x16, got {brief(x)}")
     weight = None if weight is None else (weight / weight.mean())[rows]
     batch, x = len(x), x[rows]
     mean, logvar = vae.posterior(x)
-    noise = torch.randn(batch, *mean.shape[1:], generator=generator, device=generator.device)
-    noise = noise[rows].to(mean)
+    if tap:
+        tap("latents", mean)
+    draw = dict(generator=generator, device=generator.device)
+    noise, more = torch.randn(2, batch, *mean.shape[1:], **draw)[:, rows].to(mean)
     z = mean + (logvar / 2).exp() * noise
-    recon = vae.decode(vae.normalize(z), frames=x.shape[2], size=tuple(x.shape[3:]))
+    rough = terms.rough * (2 * torch.rand(batch, 1, 1, 1, 1, **draw) - 1).clamp(min=0)
+    deviation = mean.detach().std((2, 3, 4), keepdim=True)  # of each channel of each clip
+    recon = vae.decode(vae.normalize(z + rough[rows].to(mean) * deviation * more),
+                       frames=x.shape[2], size=tuple(x.shape[3:]))
     share = torch.ones_like(x[:, :1]) if weight is None else weight
     error = share * (recon - x)
     parts = dict(l1=error.abs().mean(), square=terms.square * (error * (recon - x)).mean(),

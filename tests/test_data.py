@@ -481,4 +481,5 @@ def test_places_are_said_of_first_frames_only(cache):
 
 def test_index_is_plain_json(cache):
     record = json.loads(json.dumps(cache.records[3]))
-    assert set(record) == {"family", "fps", "pixels_per_unit", "still", "period", "captions", "rows"}
+    assert set(record) == {"family", "fps", "pixels_per_unit", "still", "period", "captions",
+                           "rows", "things"}

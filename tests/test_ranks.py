@@ -65,11 +65,12 @@ def trained(kind, data, name, **options):
 
 # ------------------------------------------------------------------ one process is as it was
 
-BEFORE = dict(  # losses of the same trainings in code that knew of one process only
+BEFORE = dict(  # losses of one process: any change of the numbers must be meant (vae: since its
+    # decoder is given rough latents)
     dit=[2.00165200, 2.02865386, 2.01916671, 2.02036858, 2.02678919, 2.08851838, 2.08639169,
          1.98572159, 1.85037267, 1.95166123, 1.93481433, 1.95193386],
-    vae=[2.80097246, 2.25687695, 3.30046415, 2.46449471, 2.27173018, 2.26745868, 3.43943620,
-         2.02262306, 1.46327710, 1.77976847, 2.45118880, 1.14983010])
+    vae=[2.70521975, 2.25702119, 3.40655684, 2.46568704, 2.27311707, 2.27688837, 3.52306151,
+         2.01398230, 1.46628714, 1.77040780, 2.40828300, 1.16160583])
 
 
 @pytest.mark.parametrize("kind", [dit, vae])
@@ -124,8 +125,8 @@ def first_for_all(batch, rank, ranks, honest=TokenBatch.part):
     return honest(batch, 0, ranks)
 
 
-def own_weights(vae, x, weight, *, generator, rows):
-    return vae_loss(vae, x[rows], weight[rows], generator=generator)
+def own_weights(vae, x, weight, *, generator, rows, tap):
+    return vae_loss(vae, x[rows], weight[rows], generator=generator, tap=tap)
 
 
 def test_same_curve_of_the_transformer(data):

@@ -23,8 +23,8 @@ from ..world.sampler import World
 from ..world.scenes import HUES, LIGHTS, PATTERNS, SHAPES, SIZES, TONES, Motion, Scene
 
 # %% auto #0
-__all__ = ['PATIENCE', 'Found', 'STANDARD', 'search', 'frozen', 'remembered', 'Case', 'cases', 'other', 'other_motion',
-           'other_camera', 'rearranged', 'recolored', 'broken_game', 'broken']
+__all__ = ['PATIENCE', 'Found', 'STANDARD', 'STORIES', 'search', 'frozen', 'remembered', 'Case', 'cases', 'other', 'other_motion',
+           'other_camera', 'rearranged', 'recolored', 'broken_game', 'broken_story', 'broken']
 
 # %% ../../nbs/09fb_cases.ipynb #17d0181c
 PATIENCE = 5_000                        # scenes without a find before a search gives up
@@ -68,6 +68,7 @@ def remembered(size: int) -> Callable:
 
 # %% ../../nbs/09fb_cases.ipynb #4f986976
 STANDARD = ("attributes", "camera")     # families of which every medium caption says much
+STORIES = ("painter", "bite")           # whose facts have times that captions do not tell
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +94,8 @@ def cases(n: int, split: str = "iid", seed: int = 0, size: Sequence[int] = (64, 
         if scene.frames != frames:
             return None
         text, facts = world.describe(i)[1][style]
+        if scene.family in STORIES:
+            facts = tuple(fact._replace(start=None, stop=None) for fact in facts)
         return Case(text, facts, scene, render(scene).video) if len(facts) >= 4 else None
 
     return search(world, n, look, f"scene of {frames} frames with four stated facts")
@@ -162,12 +165,25 @@ def broken_game(scene: Scene) -> Scene:
                          ground=scene.ground.replace(tone=other(TONES, scene.ground.tone)))
 
 
+def broken_story(scene: Scene) -> Scene:
+    "A brush that leaves nothing, an eater that leaves all; other colours, light and ground."
+    unused = iter(hue for hue in HUES if hue not in {o.color for o in scene.objects})
+    objects = tuple(o if o.shape == "canvas" else o.replace(color=next(unused))
+                    for o in scene.objects)
+    ground = scene.ground.replace(pattern=other(PATTERNS, scene.ground.pattern),
+                                  tone=other(TONES, scene.ground.tone))
+    return scene.replace(objects=objects, events=(), light=other(LIGHTS, scene.light),
+                         ground=ground)
+
+
 def broken(scene: Scene) -> Scene:
     """A scene in which shapes, sizes, motions, places, light, ground and camera path are others.
 
     Nothing is hidden, hit or cut any more, and what stood at an end of the picture does not."""
     if scene.level:
         return broken_game(scene)
+    if scene.family in STORIES:
+        return broken_story(scene)
     scene = rearranged(scene)
     def form(shape): return other(SHAPES, shape) if shape in SHAPES else "cube"
     objects = tuple(o.replace(shape=form(o.shape), size=other(SIZES, o.size), extent=None,

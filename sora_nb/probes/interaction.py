@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['SAME', 'STANDS', 'SPILL', 'EATEN', 'EARLY', 'SLACK', 'KEPT', 'BESIDE', 'HEALED', 'MARK', 'MOUTH', 'stands', 'spill',
            'is_meal', 'Figure', 'solid', 'at_column', 'painting_figures', 'meal_figures', 'Interaction', 'without',
-           'read_interaction', 'on_time', 'shows', 'judge_interaction', 'doubts']
+           'read_interaction', 'on_time', 'shows', 'parts', 'judge_interaction', 'doubts']
 
 # %% ../../nbs/09ebc_interaction.ipynb #99dac8db
 SAME, STANDS = 0.12, 0.5                # difference of a pixel that stays; share of such pixels
@@ -187,12 +187,23 @@ def shows(reading: Interaction, fact: Fact, colors: Mapping[int, str]) -> bool:
             and (other is None or figure.whom == colors[fact.other]))
 
 
+def parts(reading: Interaction, facts: Sequence[Fact]) -> dict[int, str]:
+    "The colours of those who act in the video, for the numbers of those who act in the facts."
+    doer, whom = ((reading.stroke.color, "white") if reading.stroke else
+                  (reading.meal.eater, reading.meal.food))
+    return {k: color for f in facts if f.kind in ("stroke", "bites")
+            for k, color in ((f.subject, doer), (f.other, whom))}
+
+
 def judge_interaction(reading: Interaction | None,
                       facts: Sequence[Fact]) -> list[tuple[str, bool]]:
     """(kind, is it true) of every fact; of a video that shows no interaction, none is true.
 
-    Places in the picture are not judged, as in lesson 09e."""
+    Places in the picture are not judged, as in lesson 09e. Who is not named by a colour is known by
+    the part in the story: who paints, who bites, on or into what."""
     colors = {f.subject: f.value for f in facts if f.kind == "color"}
+    if reading is not None:
+        colors = parts(reading, facts) | colors
     return [(f.kind, reading is not None and shows(reading, f, colors)) for f in facts
             if f.kind not in LAYOUT]
 

@@ -6,16 +6,17 @@
 from __future__ import annotations
 from collections.abc import Sequence
 from .arcade import GameReading, read_game
+from .interaction import Interaction, judge_interaction, read_interaction
 from .parsers import READ, Reading, judge, read
 from ..video import Video
 from ..world.facts import Fact
 
 # %% auto #0
-__all__ = ['KNOWN', 'Testimony', 'is_game', 'testify', 'verdicts']
+__all__ = ['KNOWN', 'Testimony', 'is_game', 'is_story', 'testify', 'verdicts']
 
 # %% ../../nbs/09ec_witness.ipynb #8f56799b
-KNOWN = (*READ, "game")                 # families with a reader
-Testimony = Reading | GameReading | None
+KNOWN = (*READ, "painter", "bite", "game")      # families with a reader
+Testimony = Reading | Interaction | GameReading | None
 
 
 def is_game(facts: Sequence[Fact]) -> bool:
@@ -23,9 +24,16 @@ def is_game(facts: Sequence[Fact]) -> bool:
     return any(fact.kind == "domain" for fact in facts)
 
 
+def is_story(facts: Sequence[Fact]) -> bool:
+    "Do these facts speak of somebody who paints or bites?"
+    return any(fact.kind in ("stroke", "bites") for fact in facts)
+
+
 def testify(video: Video, facts: Sequence[Fact]) -> Testimony:
     "What the frames say, read by the one who knows the things that the facts speak of."
-    return read_game(video) if is_game(facts) else read(video)
+    if is_game(facts):
+        return read_game(video)
+    return read_interaction(video) if is_story(facts) else read(video)
 
 # %% ../../nbs/09ec_witness.ipynb #571b8d1b
 def verdicts(seen: Testimony, facts: Sequence[Fact]) -> list[tuple[str, bool]]:
@@ -33,7 +41,9 @@ def verdicts(seen: Testimony, facts: Sequence[Fact]) -> list[tuple[str, bool]]:
     if is_game(facts):
         record = set(seen.facts()) if isinstance(seen, GameReading) else ()
         return [(fact.kind, fact in record) for fact in facts]
+    if is_story(facts):
+        return judge_interaction(seen if isinstance(seen, Interaction) else None, facts)
     if not isinstance(seen, Reading):
-        raise TypeError(f"these facts are not about a game, but what was seen is {seen!r:.60}; "
+        raise TypeError(f"these facts are about solids, but what was seen is {seen!r:.60}; "
                         "read the video with testify(video, facts)")
     return judge(seen, facts)

@@ -1,0 +1,274 @@
+"""Labels: what is seen where, and the three losses that ask for it."""
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import made
+from sora_nb import data as data_module
+from sora_nb.data import NOISE, Mix, draw_piece, step_generator, token_batch
+from sora_nb.dit import DiT, DiTConfig
+from sora_nb.labels import (HUE_NAMES, KIND_NAMES, UNKNOWN, Readout, cell_codes, codes_of,
+                            latent_misread, misread, pixel_codes)
+from sora_nb.latents import BlockMeans, LatentDataset, VideoItems, encode_items, encode_world
+from sora_nb.loop import Recipe
+from sora_nb.reading import answers, hue_tokens, learn_to_read, pages, questions_of
+from sora_nb.text import TextConfig, TextEncoder, fit_tokenizer
+from sora_nb.training import DiTTraining, VAETraining, train_dit
+from sora_nb.video import Video
+from sora_nb.world.backdrop import object_color
+from sora_nb.world.mixture import FAMILIES
+from sora_nb.world.render import render
+from sora_nb.world.sampler import World
+from sora_nb.world.scenes import HUES
+
+PALETTE = np.array([object_color(hue) for hue in HUES])
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    world = World(seed=3, families=["attributes", "periodic", "physics", "image"], sizes=[(64, 64)])
+    return LatentDataset(encode_world(BlockMeans(), world, tmp_path_factory.mktemp("codes"), 60,
+                                      quiet=True))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(cache):
+    return fit_tokenizer(t for r in cache.records for texts in r["captions"].values()
+                         for t in texts)
+
+
+# ------------------------------------------------------------------ codes
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_codes_say_what_is_there(family):
+    "Every pixel of an object has the code of its colour and kind; the others have 0."
+    for i in range(3):
+        clip = render(World(seed=1, families=[family]).scene(i), frames=1)
+        codes, ids = pixel_codes(clip), clip.truth.ids
+        assert ((codes > 0) == (ids > 0)).all()
+        for k in np.unique(ids[ids > 0]):
+            (code,) = np.unique(codes[ids == k])
+            if not clip.scene.level:
+                thing = clip.scene.objects[k - 1]
+                assert (HUE_NAMES[code // 16], KIND_NAMES[code % 16]) == (thing.color, thing.shape)
+    assert codes_of(clip.scene).max() < UNKNOWN
+
+
+def nearest_hue(z):
+    "The hue whose colour is most like each latent of `BlockMeans`, `[3,t,h,w]` -> numbers from 1."
+    rgb = np.moveaxis(np.asarray(z, np.float64) / 4 + 0.5, 0, -1)  # gain 2
+    unit = lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True).clip(1e-6)  # noqa: E731
+    return (unit(rgb) @ unit(PALETTE).T).argmax(-1) + 1
+
+
+def check_codes_fit_latents(draw, cache):
+    "In cells that are full of one hue the latent, a mean colour, has that hue; in every piece."
+    rng, right, kinds = np.random.default_rng(0), [], set()
+    for _ in range(400):
+        piece = draw(rng, cache, "medium", Mix(image=0.2, ring=0.3, still=0.3))
+        codes = piece.codes.astype(int)
+        assert codes.shape == (8, *piece.latents.shape[1:])
+        full = (codes == codes[0]).all(0) & (codes[0] > 0)
+        right += list(nearest_hue(piece.latents)[full] == codes[0][full] // 16)
+        kinds.add((bool(piece.period), piece.extra, len(piece.coords) > 16))
+    assert len(kinds) >= 4 and len(right) > 2000, "images, clips, rings, extra stills"
+    assert np.mean(right) > 0.97
+
+
+def test_codes_fit_latents(cache):
+    check_codes_fit_latents(draw_piece, cache)
+
+    def late(*args):  # a row too late
+        piece = draw_piece(*args)
+        return piece._replace(codes=np.roll(piece.codes, 1, 1))
+
+    def mirrored(*args):
+        piece = draw_piece(*args)
+        return piece._replace(codes=piece.codes[..., ::-1])
+
+    for broken in (mirrored, late):
+        with pytest.raises(AssertionError):
+            check_codes_fit_latents(broken, moving(cache) if broken is late else cache)
+
+
+def moving(cache):
+    "Only the clips in which something moves fast: else a row more or less changes little."
+    import copy
+    some = copy.copy(cache)
+    fast = [i for i in cache.videos if any(about.get("motion", "still") != "still" for about in
+                                           cache.records[i]["things"].values())]
+    some.videos, some.images, some.rings = fast, [], [i for i in cache.rings if i in fast]
+    return some
+
+
+def test_tokens_carry_the_codes_of_their_cells(cache):
+    batch = token_batch(cache, 0, 0, budget=600)
+    assert batch.codes.shape == (len(batch.tokens), 4, 8) and batch.codes.dtype == torch.uint8
+    colour = batch.tokens.unflatten(1, (3, 4)).permute(1, 0, 2)[:, None].numpy()  # [3,1,N,4]
+    full = (batch.codes == batch.codes[..., :1]).all(-1) & (batch.codes[..., 0] > 0)
+    right = (nearest_hue(colour)[0] == batch.codes[..., 0].numpy() // 16)[full.numpy()]
+    assert len(right) > 50 and right.mean() > 0.97
+    parts = [batch.part(rank, 2) for rank in range(2)]
+    assert all(torch.equal(part.codes, batch.codes[part.rows]) for part in parts)
+
+
+def test_videos_from_elsewhere_have_no_codes(tmp_path):
+    pairs = [(Video(np.zeros((5, 32, 32, 3), np.uint8), 8.0), "nothing")]
+    data = LatentDataset(encode_items(BlockMeans(), VideoItems(pairs), tmp_path, {"latent": 3},
+                                      quiet=True))
+    batch = token_batch(data, 0, 0, budget=64)
+    assert data[0].codes == {} and (batch.codes == UNKNOWN).all()
+
+
+# ------------------------------------------------------------------ the losses
+
+def test_a_perfect_reading_costs_nothing():
+    codes = torch.tensor([[0] * 8, [17] * 8, [0] * 4 + [17] * 4, [UNKNOWN] * 8], dtype=torch.uint8)
+    right = torch.tensor([[1.0, 0], [0, 1], [0.5, 0.5], [0.3, 0.7]])
+    hue = torch.cat([right, torch.zeros(4, len(HUE_NAMES) - 2)], 1)
+    kind = torch.cat([right, torch.zeros(4, len(KIND_NAMES) - 2)], 1)
+    costs = misread(((hue + 1e-9).log(), (kind + 1e-9).log()), codes)
+    assert all(cost.abs().max() < 1e-5 for cost in costs)
+    flat = misread((torch.zeros_like(hue), torch.zeros_like(kind)), codes)
+    assert flat[0][1] == pytest.approx(5 * np.log(9), rel=1e-5) and flat[0][3] == 0
+
+
+def opinionated(readout):
+    "A readout that reads something; a new one reads nothing and asks for nothing."
+    assert not any(p.abs().max() for p in readout.parameters())
+    for p in readout.parameters():
+        torch.nn.init.normal_(p, 0, 0.1)
+    return readout
+
+
+def networks(tokenizer):
+    torch.manual_seed(0)
+    text = TextEncoder(TextConfig(tokenizer.vocab_size, 32, 1, 2, 32))
+    return DiT(DiTConfig(in_dim=12, width=32, depth=2, head_dim=32, context_dim=32,
+                         condition=8)), text
+
+
+def test_the_middle_is_asked_and_known_tokens_are_not(cache, tokenizer):
+    batch = token_batch(cache, 0, 1, budget=600, mix=Mix(masked=1, image=0))
+    plain, asked = (DiTTraining(*networks(tokenizer), tokenizer, Recipe(steps=1), labels=weight)
+                    for weight in (0.0, 0.5))
+    opinionated(asked.readout)
+    draw = lambda: step_generator(0, 0, NOISE)  # noqa: E731
+    flow, none = plain.loss(batch, draw())
+    loss, parts = asked.loss(batch, draw())
+    assert none == {} and parts["flow"] == pytest.approx(flow.item(), rel=1e-5)
+    assert loss.item() == pytest.approx(flow.item() + 0.5 * (parts["hue"] + parts["kind"]), rel=1e-5)
+    loss.backward()
+    assert asked.readout.hue.weight.grad.abs().max() > 0
+    silent = replace(batch, codes=torch.full_like(batch.codes, UNKNOWN))
+    assert asked.loss(silent, draw())[1]["hue"] == 0, "where nobody knows it costs nothing"
+    spoiled = batch.codes.clone()
+    spoiled[~batch.loss_mask] = 17
+    assert asked.loss(replace(batch, codes=spoiled), draw())[1] == parts, "known tokens"
+    assert not any("readout" in key for key in asked.export()[0]), "thrown away afterwards"
+
+
+def test_gradients_of_the_labels_reach_the_first_half_only(cache, tokenizer):
+    torch.manual_seed(1)
+    text = TextEncoder(TextConfig(tokenizer.vocab_size, 32, 1, 2, 32))
+    dit = DiT(DiTConfig(in_dim=12, width=32, depth=4, head_dim=32, context_dim=32, condition=8))
+    module = DiTTraining(dit, text, tokenizer, Recipe(steps=1), labels=1.0)
+    opinionated(module.readout)
+    batch = token_batch(cache, 0, 0, budget=300)
+    loss, parts = module.loss(batch, step_generator(0, 0, NOISE))
+    (loss - module.flow_loss(batch, step_generator(0, 0, NOISE))).backward()
+    grad = [max(float(p.grad.abs().max()) if p.grad is not None else 0.0 for p in block.parameters())
+            for block in dit.blocks]
+    assert min(grad[0], grad[2]) > 1e-5 > grad[3], "depth 4: read after block 2"
+
+
+def test_latents_must_speak_up_not_shout():
+    "Making latents louder does not make them more readable; telling more does."
+    codes = torch.zeros(2, 5, 16, 16, dtype=torch.uint8)
+    codes[:, :, :8] = 17
+    says = cell_codes(codes)[:, :1].float().sub(8).repeat(1, 4, 1, 1, 1)
+    readout = opinionated(Readout(4))
+    cost = lambda z: sum(latent_misread(z, codes, readout, torch.Generator().manual_seed(0)))  # noqa: E731
+    assert cost(1000 * says).item() == pytest.approx(cost(says).item(), rel=1e-2)
+
+
+def test_an_autoencoder_learns_to_say_it():
+    world = World(seed=0, families=["image"], sizes=[(64, 64)])
+    from sora_nb.pixels import ClipPool, vae_batch
+    pool, costs = ClipPool(world, 4), {}
+    for labels in (0.0, 1.0):
+        module = VAETraining(made.vae(), Recipe(steps=1), labels)
+        optimizer = torch.optim.Adam(module.parameters(), 3e-3)
+        for step in range(60):
+            batch = vae_batch(pool, 0, step % 4, pixels=4 * 32 * 32, fresh=0)
+            loss, parts = module.loss(batch, step_generator(0, step, NOISE))
+            assert ("hue" in parts) == bool(labels)
+            optimizer.zero_grad(), loss.backward(), optimizer.step()
+        costs[labels] = readable(module.vae, [vae_batch(pool, 0, s, pixels=4 * 32 * 32, fresh=0)
+                                              for s in range(4)])
+    assert costs[1.0] < 0.85 * costs[0.0], costs
+
+
+def readable(vae, batches):
+    "What the best readout still gets wrong about the hues in these crops, fitted afterwards."
+    with torch.no_grad():
+        pairs = [(vae.posterior(b.pixels)[0], b.codes) for b in batches]
+    readout = Readout(vae.config.latent)
+    optimizer = torch.optim.Adam(readout.parameters(), 0.01)
+    for step in range(120):
+        loss = sum(latent_misread(z, codes, readout, step_generator(0, step, NOISE))[0]
+                   for z, codes in pairs)
+        optimizer.zero_grad(), loss.backward(), optimizer.step()
+    return loss.item()
+
+
+# ------------------------------------------------------------------ reading
+
+def test_questions_have_right_answers(cache, tokenizer):
+    questions = questions_of(cache.records)
+    assert {"shape", "size", "column", "row", "motion"} <= set(questions)
+    ids, _, places, right = next(pages(tokenizer, cache, questions, 0, captions=16))
+    pointers = hue_tokens(tokenizer)
+    colour = list(questions).index("color")
+    for (row, at), line in zip(places.tolist(), right.tolist()):
+        assert questions["color"][line[colour]] == pointers[int(ids[row, at])]
+    assert answers({"shape": "no such thing"}, {"shape": ["cube"]}) == [-1]
+
+
+def test_reading_is_repeatable_and_needs_facts(cache, tokenizer, tmp_path):
+    logs, weights = [], []
+    for _ in range(2):
+        text = networks(tokenizer)[1]
+        logs.append(learn_to_read(text, tokenizer, cache, 3, seed=5, captions=8))
+        weights.append(torch.cat([p.detach().flatten() for p in text.parameters()]))
+    assert repr(logs[0]) == repr(logs[1]) and torch.equal(*weights)
+    pairs = [(Video(np.zeros((5, 32, 32, 3), np.uint8), 8.0), "a red ball")]
+    bare = LatentDataset(encode_items(BlockMeans(), VideoItems(pairs), tmp_path, {"latent": 3},
+                                      quiet=True))
+    with pytest.raises(ValueError, match="no facts about things"):
+        learn_to_read(text, tokenizer, bare, 1)
+
+
+def test_a_resumed_training_does_not_read_again(cache, tokenizer, tmp_path, monkeypatch):
+    import sora_nb.training as training
+    monkeypatch.setenv("SORA_NB_CACHE", str(tmp_path))
+    calls = []
+    monkeypatch.setattr(training, "learn_to_read", lambda *a: calls.append(a[3]))
+    train = lambda steps: train_dit(*networks(tokenizer), tokenizer, cache, name="read",  # noqa: E731
+                                    budget=200, steps=steps, reading=7, quiet=True)
+    train(2), train(4)
+    assert calls == [7]
+
+
+def test_batches_of_two_processes_ask_the_same(cache, tokenizer):
+    "The parts' losses, weighted by their shares, make up the whole batch's, labels included."
+    module = DiTTraining(*networks(tokenizer), tokenizer, Recipe(steps=1), labels=1.0)
+    opinionated(module.readout)
+    batch = token_batch(cache, 0, 2, budget=600)
+    draw = lambda: step_generator(0, 0, NOISE)  # noqa: E731
+    whole = module.loss(batch, draw())[0].item()
+    parts = [batch.part(rank, 3) for rank in range(3)]
+    assert sum(p.share * module.loss(p, draw())[0].item() for p in parts) == pytest.approx(whole, rel=1e-5)
+    assert data_module.divide(batch.segments.lengths, 3)
