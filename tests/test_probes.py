@@ -626,7 +626,7 @@ def test_families():
     for broken in (unbroken, square):
         with pytest.raises(AssertionError):
             check_families(broken)
-    for unread in ("bite", "painter"):
+    for unread in ("weather", "traffic"):
         with pytest.raises(ValueError, match=f"nobody can read videos of {unread}"):
             fidelity.groups(16, families=("attributes", unread))
 
