@@ -136,14 +136,16 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def find_vae(dit: Path, sha256: str) -> Path:
-    "The autoencoder with this sha256: vae.safetensors beside the dit, or the one found by name."
-    beside = dit.with_name("vae.safetensors")
-    path = beside if beside.is_file() else find_checkpoint("vae")
-    if (found := read_card(path).get("sha256")) != sha256:
-        raise CheckpointError(f"{dit}: was trained on the latents of a vae with sha256 "
-                              f"{sha256[:12]}..., but {path} is {str(found)[:12]}...: put that "
-                              "vae.safetensors beside it, or train the dit again")
-    return path
+    "The autoencoder with this sha256: vae*.safetensors beside the dit, or the one found by name."
+    beside = sorted(dit.parent.glob("vae*.safetensors"), key=lambda path: (len(path.name), path))
+    found = []
+    for path in beside or [find_checkpoint("vae")]:
+        found.append(f"{path} is {str(sha := read_card(path).get('sha256'))[:12]}...")
+        if sha == sha256:
+            return path
+    raise CheckpointError(f"{dit}: was trained on the latents of a vae with sha256 "
+                          f"{sha256[:12]}..., but {', '.join(found)}: put that autoencoder beside "
+                          "it, or train the dit again")
 
 
 def load_parts(name: str | Path = "dit") -> tuple[VideoVAE, DiT, TextEncoder, Tokenizer, dict]:

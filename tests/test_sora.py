@@ -408,6 +408,21 @@ def test_mismatch(folder, tmp_path, card, complaint):
         Sora.from_pretrained(changed(folder, tmp_path, **card))
 
 
+def test_the_hash_says_which_autoencoder(folder, tmp_path):
+    "Of several autoencoders beside a transformer the one is taken whose hash its card names."
+    from sora_nb.denoiser import find_vae
+
+    path = changed(folder, tmp_path).with_suffix(".safetensors")
+    meant = load_checkpoint(folder / "dit")[1]["vae_sha256"]
+    tensors, card = load_checkpoint(folder / "vae")
+    assert find_vae(path, meant).name == "vae.safetensors"
+    for name, brighter in (("vae", 0.5), ("vae2", 0.0)):
+        save_checkpoint(tmp_path / name, {**tensors, "logvar": tensors["logvar"] + brighter}, card)
+    assert find_vae(path, meant).name == "vae2.safetensors"
+    with pytest.raises(CheckpointError, match="vae.safetensors is .*, .*vae2.safetensors is "):
+        find_vae(path, "0" * 64)
+
+
 def test_missing_tensor(folder, tmp_path):
     tensors, card = load_checkpoint(folder / "dit")
     tensors.pop("dit.out.bias")
