@@ -231,3 +231,43 @@ def test_a_brush_that_leaves_moves_last():
     assert last_move(footage) > 8 * stop + 2
     cut = replace(footage, frames=footage.frames[:int(8 * stop) + 2])
     assert last_move(cut) <= 8 * stop + 2
+
+
+# --- before the judge of captions -----------------------------------------------------------------
+
+def check_captions(verdicts):
+    "What a caption says of a story holds for the real clip, named or not, and not for another's."
+    from sora_nb.probes import cases
+    from sora_nb.probes.witness import testify
+
+    for family in cases.STORIES:
+        items = cases.cases(12, "iid", 4, families=(family,))
+        unnamed = [c for c in items if not {"canvas"} & {f.value for f in c.facts}]
+        assert unnamed and not any(f.start for c in items for f in c.facts)
+        seen = [testify(c.video, c.facts) for c in items]
+        own, other = ([true for reading, c in zip(readings, items)
+                       for kind, true in verdicts(reading, c.facts) if kind in ACTS]
+                      for readings in (seen, seen[1:] + seen[:1]))
+        assert np.mean(own) > 0.95 and np.mean(other) < 0.3, family
+
+
+ACTS = ("stroke", "way", "bites", "side")
+
+
+def test_captions_of_stories_are_judged(monkeypatch):
+    from sora_nb.probes import interaction, witness
+
+    check_captions(witness.verdicts)
+    monkeypatch.setattr(interaction, "parts", lambda reading, facts: {})
+    with pytest.raises(AssertionError, match="painter"):
+        check_captions(witness.verdicts)
+
+
+def test_broken_stories_tell_nothing():
+    from sora_nb.probes import cases
+    from sora_nb.probes.witness import testify, verdicts
+
+    for family in cases.STORIES:
+        for case in cases.cases(4, "iid", 5, families=(family,)):
+            video = render(cases.broken(case.scene)).video
+            assert not any(true for _, true in verdicts(testify(video, case.facts), case.facts))
