@@ -346,6 +346,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'sora_nb.latents.WorldItems.__getitem__': ('latents.html#worlditems.__getitem__', 'sora_nb/latents.py'),
                                  'sora_nb.latents.WorldItems.__init__': ('latents.html#worlditems.__init__', 'sora_nb/latents.py'),
                                  'sora_nb.latents.WorldItems.__len__': ('latents.html#worlditems.__len__', 'sora_nb/latents.py'),
+                                 'sora_nb.latents._extents': ('latents.html#_extents', 'sora_nb/latents.py'),
                                  'sora_nb.latents._item_codes': ('latents.html#_item_codes', 'sora_nb/latents.py'),
                                  'sora_nb.latents._record': ('latents.html#_record', 'sora_nb/latents.py'),
                                  'sora_nb.latents._row_bytes': ('latents.html#_row_bytes', 'sora_nb/latents.py'),

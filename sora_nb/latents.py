@@ -280,6 +280,10 @@ def _rows_of(path: Path) -> np.ndarray:
     n = path.stat().st_size // (2 * int(np.prod(shape)))
     return np.memmap(path, np.float16, "r", shape=(n, *shape)) if n else np.empty((0, *shape))
 
+def _extents(name: str) -> list[str]:
+    "The t, h, w of a file of latents or codes, by its name."
+    return name.split("x")[1:]
+
 def _record(folder: Path, number: int, line: bytes, files: dict[str, np.ndarray]) -> dict:
     "A line of the index, whose rows are all there."
     try:
@@ -287,6 +291,10 @@ def _record(folder: Path, number: int, line: bytes, files: dict[str, np.ndarray]
         rows = record["rows"].values()
         good = "clip" in record["rows"] and all(0 <= row < len(files[name]) for name, row in rows)
         good = good and fits(list(record["captions"].values()), Sequence[Sequence[str]])
+        good = good and all(fits(list(about.values()), Sequence[str])
+                            for about in (record.get("things") or {}).values())
+        good = good and all(_extents(name) == _extents(record["rows"][role.split()[0]][0])
+                            for role, (name, _) in record["rows"].items() if " " in role)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         good = False
     if not good:

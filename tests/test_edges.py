@@ -102,7 +102,8 @@ def cached(path):
 LINE = '{"file_name": "a.gif", "text": "a red ball"}\n'
 RECORD = json.dumps(dict(doors.RECORD, commit="c", world_version=1, checkpoint=None), indent=1)
 RUN = json.dumps(dict(lr=1.0))
-CACHE = ("latents/card.json", "latents/index.jsonl", "latents/3x5x8x8.f16", "latents/3x1x8x8.f16")
+CACHE = ("latents/card.json", "latents/index.jsonl", "latents/3x5x8x8.f16", "latents/3x1x8x8.f16",
+         "latents/8x5x8x8.f16", "latents/8x1x8x8.f16")
 VAE, DIT = ("vae.safetensors", "vae.json"), ("dit.safetensors", "dit.json")
 FILES = {  # how to write a good one, how to read it, how often more than others
     "mp4": (film("a.mp4"), Video.read, 3), "gif": (film("a.gif"), Video.read, 3),

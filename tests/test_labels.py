@@ -122,6 +122,25 @@ def test_videos_from_elsewhere_have_no_codes(tmp_path):
     assert data[0].codes == {} and (batch.codes == UNKNOWN).all()
 
 
+def test_codes_of_other_latents_are_refused(cache, tmp_path):
+    "An index that gives a clip the codes of another shape, or odd facts, is damaged."
+    import json
+    import shutil
+
+    folder = next(iter(cache._files.values())).filename
+    shutil.copytree(str(folder).rpartition("/")[0], tmp_path / "copy")
+    index = tmp_path / "copy" / "index.jsonl"
+    lines = index.read_text().splitlines()
+    video = cache.videos[0]
+    for change in (lambda r: r["rows"].update({"clip codes": r["rows"]["still codes"]}),
+                   lambda r: r.update(things=["red"]), lambda r: r.update(things={"red": {"a": [1]}})):
+        record = json.loads(lines[video])
+        change(record)
+        index.write_text("\n".join([*lines[:video], json.dumps(record), *lines[video + 1:]]) + "\n")
+        with pytest.raises(ValueError, match=f"line {video + 1} of index.jsonl is damaged"):
+            LatentDataset(tmp_path / "copy")
+
+
 # ------------------------------------------------------------------ the losses
 
 def test_a_perfect_reading_costs_nothing():
