@@ -95,6 +95,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'sora_nb.commands.positive': ('commands.html#positive', 'sora_nb/commands.py'),
                                   'sora_nb.commands.rate': ('commands.html#rate', 'sora_nb/commands.py'),
                                   'sora_nb.commands.reading_steps': ('commands.html#reading_steps', 'sora_nb/commands.py'),
+                                  'sora_nb.commands.share': ('commands.html#share', 'sora_nb/commands.py'),
                                   'sora_nb.commands.to_train': ('commands.html#to_train', 'sora_nb/commands.py'),
                                   'sora_nb.commands.train_dit': ('commands.html#train_dit', 'sora_nb/commands.py'),
                                   'sora_nb.commands.train_vae': ('commands.html#train_vae', 'sora_nb/commands.py'),
