@@ -143,5 +143,4 @@ class CrossAttention(nn.Module):
         "`x [N, D]` -> `[N, D]`; `see`: booleans `[b, 1 or n, M]` for each group."
         q = rms(self.q(x).unflatten(1, self.shape))
         k, v = (per_sample(z, segments) for z in keys)
-        return self.out(segments.merge([
-            attend(g.take(q), *kvs) for g, *kvs in zip(segments.groups, k, v, see)]))
+        return self.out(segments.merge(list(map(attend, segments.take(q), k, v, see))))

@@ -249,8 +249,8 @@ class DiT(nn.Module):
         null = torch.arange(mask.shape[1], device=mask.device) == 0
         times = per_sample(F.pad(times.to(coords), (0, 0, 1, 0)), segments)
         rings = [None] * len(masks) if period is None else per_sample(period, segments)
-        return [m & (visible(g.take(coords), t, ring) | null)
-                for m, g, t, ring in zip(masks, segments.groups, times, rings)]
+        return [m & (visible(c, t, ring) | null)
+                for m, c, t, ring in zip(masks, segments.take(coords), times, rings)]
 
 
 def _refuse_sizes(config: DiTConfig, tokens: Tensor, context: Context, period: Tensor | None

@@ -110,14 +110,6 @@ class Group:
     length: int
     samples: Tensor
     tokens: Tensor
-    first: int | None  # where the group starts if its rows are one contiguous run
-
-    def take(self, x: Tensor) -> Tensor:
-        "Rows of the group, `x [N, ...]` -> `[b, length, ...]`: a view when they are one run."
-        b = len(self.samples)
-        if self.first is None:
-            return x[self.tokens.to(x.device)]
-        return x[self.first:self.first + b * self.length].unflatten(0, (b, self.length))
 
 # %% ../nbs/04_patches.ipynb #122c47d2
 @dataclass(frozen=True)
@@ -151,8 +143,9 @@ class Segments:
         "Samples of equal length, batched together, in order of first appearance."
         lengths = torch.tensor(self.lengths)
         starts = lengths.cumsum(0) - lengths
-        return [_group(length, torch.nonzero(lengths == length)[:, 0], starts)
-                for length in dict.fromkeys(self.lengths)]
+        members = {n: torch.nonzero(lengths == n)[:, 0] for n in dict.fromkeys(self.lengths)}
+        return [Group(n, samples, starts[samples, None] + torch.arange(n))  # [b, 1] + [n]
+                for n, samples in members.items()]
 
     @cached_property
     def order(self) -> Tensor | None:
@@ -169,6 +162,12 @@ class Segments:
         "The samples of `x [N, ...]` as a list of views `[n, ...]`."
         return list(torch.split(x, self.lengths))
 
+    def take(self, x: Tensor) -> list[Tensor]:
+        "The groups of `x [N, ...]`, `[b, length, ...]` each: views when they lie end to end."
+        rows = x if self.order is None else x[self.order.to(x.device)]
+        parts = rows.split([g.tokens.numel() for g in self.groups])
+        return [part.unflatten(0, g.tokens.shape) for g, part in zip(self.groups, parts)]
+
     def merge(self, parts: Sequence[Tensor]) -> Tensor:
         "Undo `take`: one `[b, length, ...]` for each group -> `[N, ...]` in pack order."
         flat = [part.flatten(0, 1) for part in parts]
@@ -177,7 +176,7 @@ class Segments:
 
     def map(self, function: Callable[..., Tensor], *packed: Tensor) -> Tensor:
         "Apply `function(group, *[b, length, ...]) -> [b, length, ...]` to each group; `[N, ...]`."
-        return self.merge([function(g, *(g.take(x) for x in packed)) for g in self.groups])
+        return self.merge(list(map(function, self.groups, *map(self.take, packed))))
 
     def to(self, device: torch.device | str) -> "Segments":
         "The same segments with their index tensors on `device`."
@@ -185,16 +184,9 @@ class Segments:
         order, inverse = (x if x is None else x.to(device) for x in (self.order, self._inverse))
         moved.__dict__.update(
             index=self.index.to(device), order=order, _inverse=inverse,
-            groups=[Group(g.length, g.samples.to(device), g.tokens.to(device), g.first)
+            groups=[Group(g.length, g.samples.to(device), g.tokens.to(device))
                     for g in self.groups])
         return moved
-
-
-def _group(length: int, samples: Tensor, starts: Tensor) -> Group:
-    "Group of the given `samples` [b] of one `length`, from where each sample starts."
-    tokens = starts[samples, None] + torch.arange(length)  # [b, 1] + [length] -> [b, length]
-    one_run = bool((samples.diff() == 1).all())
-    return Group(length, samples, tokens, int(tokens[0, 0]) if one_run else None)
 
 # %% ../nbs/04_patches.ipynb #a6958e1f
 @door()

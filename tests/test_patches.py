@@ -183,10 +183,10 @@ def check_segments(make):
         assert segments.total == len(x) and segments.lengths == tuple(lengths)
         assert segments.index.tolist() == [i for i, n in enumerate(lengths) for _ in range(n)]
         assert sorted(g.length for g in segments.groups) == sorted(set(lengths))
-        for group in segments.groups:
+        for group, part in zip(segments.groups, segments.take(x), strict=True):
             assert group.samples.tolist() == [i for i, n in enumerate(lengths) if n == group.length]
             rows = torch.stack([x[starts[i]:starts[i] + group.length] for i in group.samples])
-            assert torch.equal(group.take(x), rows) and torch.equal(x[group.tokens], rows)
+            assert torch.equal(part, rows) and torch.equal(x[group.tokens], rows)
         assert torch.equal(segments.map(lambda group, part: part * 2, x), x * 2)
         assert [len(part) for part in segments.split(x)] == lengths
         shifted = segments.map(lambda group, part: part + group.samples[:, None, None], x)
@@ -203,7 +203,7 @@ class NeighboursOnly(Segments):  # assumes that the pack is one group
     def groups(self):
         samples = torch.arange(len(self))
         return [patches.Group(self.lengths[0], samples, torch.arange(self.total).view(
-            len(self), -1), 0)] if self.total % len(self) == 0 else super().groups[:1]
+            len(self), -1))] if self.total % len(self) == 0 else super().groups[:1]
 
 
 def test_segments():
@@ -218,9 +218,9 @@ def test_segments():
 
 def test_a_run_is_a_view():
     x = torch.randn(11, 3)
-    for group in Segments([2, 2, 3, 4]).groups:
-        assert group.take(x).untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
-    part = Segments([2, 3, 2]).groups[0].take(x)
+    for part in Segments([2, 2, 3, 4]).take(x):
+        assert part.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
+    part = Segments([2, 3, 2]).take(x[:7])[0]
     assert part.untyped_storage().data_ptr() != x.untyped_storage().data_ptr()
     assert Segments([2, 2]).map(lambda g, p: p, x[:4]).data_ptr() == x.data_ptr()
 
