@@ -29,7 +29,8 @@ from .cuts import find_cuts
 from .files import append, atomic_write
 from .door import between, check_fields, door
 from .films import MAX_FRAMES, BadFile
-from .latents import LatentCache, VideoItems, encode_items
+from .items import VideoItems
+from .latents import LatentCache, encode_items
 from .listing import Entry, Listing, Note, list_folder
 from .video import Video
 

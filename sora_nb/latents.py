@@ -8,167 +8,22 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 # %% auto #0
-__all__ = ['CAPTIONS', 'BlockConfig', 'BlockMeans', 'Item', 'things_of', 'WorldItems', 'VideoItems', 'encode_item', 'LatentCache',
-           'encode_items', 'encode_world', 'Sample', 'LatentDataset']
+__all__ = ['LatentCache', 'encode_items', 'encode_world', 'Sample', 'LatentDataset']
 
 # %% ../nbs/08_latents.ipynb #e4afe2d3
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 # %% ../nbs/08_latents.ipynb #61fbd571
-from .causal import front_pad
+from .door import between, brief, door, fits
 from .files import DiskFullError, append, atomic_write, read_json
-from .door import between, brief, check_fields, door, fits
-from .labels import cell_codes, pixel_codes
-from .video import Video
-from .world.captions import STYLES, write
-from .world.facts import Fact
-from .world.record import facts_of
-from .world.render import render
-from .world.optics import tier
-from .world.scenes import Scene
-
-# %% ../nbs/08_latents.ipynb #0d45ea77
-@dataclass
-class BlockConfig:
-    "What a `BlockMeans` has to say about itself."
-    latent: int = 3
-
-class BlockMeans(nn.Module):
-    """The autoencoder without learning: the mean colour of each block of 4x8x8 pixels.
-
-    Same shapes, time grid and prefix property as `VideoVAE`; for examples and tests."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.config, self.gain = BlockConfig(), nn.Parameter(torch.tensor(2.0))
-
-    def encode_ring(self, x: Tensor) -> Tensor:
-        "A loop of 4n frames `[B,3,4n,H,W]` -> n group latents."
-        return F.avg_pool3d(x, (4, 8, 8)) * self.gain
-
-    def encode(self, x: Tensor) -> Tensor:
-        "Pixels `[B,3,1+4m,H,W]` -> latents `[B,3,1+m,H/8,W/8]`; latent 0 is a still."
-        return self.encode_ring(front_pad(x))
-
-    def decode(self, z: Tensor) -> Tensor:
-        "Latents -> pixels: every block in its one colour."
-        x = F.interpolate(z / self.gain, scale_factor=(4, 8, 8), mode="nearest")
-        return x[:, :, 3:].clamp(-1, 1)
-
-# %% ../nbs/08_latents.ipynb #d4276695
-class Item(NamedTuple):
-    """What the cache is made of: a clip of 1 + 4m frames, and what is said about it.
-
-    still: number of the frame that is also encoded as a picture of its own (0 = none).
-    ring: the first `ring` = 4n frames close to a loop (0 = they do not).
-    codes, things: what each pixel shows `[T,H,W]`, and the facts (kind -> value) about the thing of
-    each colour, if somebody knows."""
-    video: Video
-    captions: dict[str, list[str]]  # style -> variants
-    family: str
-    pixels_per_unit: float
-    still: int = 0
-    ring: int = 0
-    codes: np.ndarray | None = None
-    things: dict[str, dict[str, str]] | None = None
-
-# %% ../nbs/08_latents.ipynb #d9229fe0
-CAPTIONS = dict(short=1, medium=2, descriptive=2, detailed=3)  # variants of each style in the cache
-
-def things_of(scene: Scene, facts: Sequence[Fact]) -> dict[str, dict[str, str]]:
-    "What is true of the thing of each colour alone (its shape, motion, place): kind -> value."
-    things: dict[str, dict[str, str]] = {}
-    for fact in facts:
-        if fact.subject is not None and fact.other is None and fact.subject < len(scene.objects):
-            about = things.setdefault(scene.objects[fact.subject].color, {})
-            about.setdefault(fact.kind, fact.value)
-    return things
-
-class WorldItems(Dataset):
-    "Clips `start` to `start + n` of a world, rendered when asked for."
-
-    def __init__(self, world, n: int, start: int = 0) -> None:
-        self.world, self.n, self.start = world, n, start
-
-    def __len__(self) -> int:
-        return self.n
-
-    def __getitem__(self, k: int) -> Item:
-        scene = self.world.scene(self.start + k)
-        ring = scene.frames if scene.period else 0  # frame 4n of a loop is frame 0 again
-        clip = render(scene, frames=scene.frames + bool(ring))
-        rng = np.random.default_rng([self.start + k, 8])
-        facts, frames = facts_of(scene), len(clip.video)
-        captions = {style: [write(facts, style, rng).text for _ in range(CAPTIONS[style])]
-                    for style in STYLES}
-        still = int(rng.integers(1, frames)) if frames > 1 else 0
-        return Item(clip.video, captions, scene.family, scene.pixels_per_unit, still, ring,
-                    pixel_codes(clip), things_of(scene, facts))
-
-# %% ../nbs/08_latents.ipynb #7e9a616f
-class VideoItems(Dataset):
-    """Any videos with captions, as `(Video, captions)` pairs; captions: a text or style -> texts.
-
-    Cropped around the centre to 16 pixels, and at the end to 1 + 4m frames."""
-
-    def __init__(self, pairs: Sequence[tuple[Video, str | dict[str, list[str]]]]) -> None:
-        if not fits(pairs, Sequence[tuple[Video, str | dict]]):
-            raise TypeError("pairs must be (Video, caption) each, the caption a text or texts by "
-                            f"style; got {brief(pairs)}")
-        self.pairs = pairs
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __getitem__(self, k: int) -> Item:
-        video, captions = self.pairs[k]
-        h, w, t = video.height // 16 * 16, video.width // 16 * 16, 1 + (len(video) - 1) // 4 * 4
-        if not (h and w):
-            raise ValueError(f"video {k} is {video.height}x{video.width}: at least 16x16 is needed")
-        y, x = (video.height - h) // 2, (video.width - w) // 2
-        captions = {"descriptive": [captions]} if isinstance(captions, str) else captions
-        return Item(Video(video.frames[:t, y:y + h, x:x + w], video.fps), captions, "video",
-                    video.pixels_per_unit or tier(h, w), t // 2)
-
-# %% ../nbs/08_latents.ipynb #973511c5
-@torch.no_grad()
-def encode_item(vae: torch.nn.Module, item: Item) -> tuple[dict[str, Tensor], dict]:
-    """Latents of the roles clip, still, ring (those that apply), `[c,t,h,w]`, and the index record.
-
-    If the item has codes, also "clip codes" and so on, `[8,t,h,w]`."""
-    device = next(vae.parameters()).device
-    x = item.video.tensor()[None].to(device)  # [1,3,T,H,W]
-    latents = {"clip": vae.encode(x)[0]}
-    if item.still:
-        latents["still"] = vae.encode(x[:, :, item.still:item.still + 1])[0]
-    if item.ring:
-        latents["ring"] = vae.encode_ring(x[:, :, :item.ring])[0]
-    if item.codes is not None:
-        latents |= _item_codes(item)
-    fps = item.video.fps
-    return latents, dict(family=item.family, fps=fps, pixels_per_unit=item.pixels_per_unit,
-                         still=item.still / fps, period=item.ring / fps, captions=item.captions,
-                         things=item.things)
-
-def _item_codes(item: Item) -> dict[str, Tensor]:
-    "What is seen at the points of each latent's cell, `[8,t,h,w]`, for each role."
-    codes = torch.from_numpy(item.codes)
-    parts = {"clip codes": cell_codes(codes)}
-    if item.still:
-        parts["still codes"] = cell_codes(codes[item.still:item.still + 1])
-    if item.ring:  # the frame before a ring is its last
-        around = torch.cat([codes[item.ring - 1:item.ring], codes[:item.ring]])
-        parts["ring codes"] = cell_codes(around)[:, 1:]
-    return parts
+from .items import Item, WorldItems, encode_item
 
 # %% ../nbs/08_latents.ipynb #467beb2e
 def _shape_name(shape: Sequence[int]) -> str:

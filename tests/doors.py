@@ -14,7 +14,8 @@ from sora_nb.clips import clip_lengths, even_picks, fit_size
 from sora_nb.cuts import find_cuts
 from sora_nb.dit import DiT, DiTConfig, dit_flops
 from sora_nb.folder import FolderRecipe
-from sora_nb.latents import BlockMeans, LatentDataset, VideoItems, encode_items, encode_world
+from sora_nb.items import BlockMeans, VideoItems
+from sora_nb.latents import LatentDataset, encode_items, encode_world
 from sora_nb.listing import list_folder
 from sora_nb.loop import Recipe
 from sora_nb.orders import Shape

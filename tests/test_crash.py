@@ -35,7 +35,8 @@ from sora_nb.denoiser import load_parts
 from sora_nb.disk import Run
 from sora_nb.files import DiskFullError, append, atomic_write
 from sora_nb.folder import FolderClips
-from sora_nb.latents import BlockMeans, Item, LatentCache, LatentDataset, encode_items
+from sora_nb.items import BlockMeans, Item
+from sora_nb.latents import LatentCache, LatentDataset, encode_items
 from sora_nb.listing import list_folder
 from sora_nb.loop import Recipe
 from sora_nb.probes.results import make_result, read_result, write_result

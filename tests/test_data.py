@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader
 from sora_nb import data, latents, masks, pixels
 from sora_nb.data import Mix, StepDataset, assemble, step_generator, token_batch
 from sora_nb.files import append
-from sora_nb.latents import Item, LatentCache, LatentDataset, VideoItems, encode_items
+from sora_nb.items import CAPTIONS, Item, VideoItems, WorldItems, encode_item
+from sora_nb.latents import LatentCache, LatentDataset, encode_items
 from sora_nb.patches import unpatchify
 from sora_nb.video import Video
 from sora_nb.world.sampler import World
@@ -287,14 +288,14 @@ def check_roles(encode):
 
 
 def test_encode_item():
-    check_roles(latents.encode_item)
+    check_roles(encode_item)
 
     def first_frame(vae, item):
-        z, record = latents.encode_item(vae, item)
+        z, record = encode_item(vae, item)
         return z | {"still": z["clip"][:, :1]}, record
 
     def whole_ring(vae, item):
-        z, record = latents.encode_item(vae, item)
+        z, record = encode_item(vae, item)
         return z | {"ring": z["clip"]}, record
     for broken in (first_frame, whole_ring):
         with pytest.raises(AssertionError):
@@ -302,10 +303,10 @@ def test_encode_item():
 
 
 def test_world_items_and_real_videos():
-    items = latents.WorldItems(World(0, families=["periodic"]), 2)
-    item = items[0]
+    found = WorldItems(World(0, families=["periodic"]), 2)
+    item = found[0]
     assert len(item.video) == item.ring + 1 and (item.video.frames[0] == item.video.frames[-1]).all()
-    assert {k: len(v) for k, v in item.captions.items()} == latents.CAPTIONS
+    assert {k: len(v) for k, v in item.captions.items()} == CAPTIONS
     clip = VideoItems([(Video(np.zeros((12, 70, 50, 3), np.uint8)), "a dog")])[0]
     assert clip.video.frames.shape == (9, 64, 48, 3) and clip.captions == {"descriptive": ["a dog"]}
     with pytest.raises(ValueError, match="at least 16x16"):
@@ -322,7 +323,7 @@ def check_batch(make, budget: int = 1024):
         assert len(b.tokens) == len(b.coords) == len(b.level) == len(b.loss_mask) == n
         assert len(b.prompts) == len(b.period) == len(b.grids) == len(b.segments)
         assert tuple(g.tokens for g in b.grids) == b.segments.lengths
-        assert all(g.first is not None for g in b.segments.groups), "equal lengths are neighbours"
+        assert b.segments.order is None, "equal lengths are neighbours"
         assert 0 <= b.level.min() and b.level.max() <= 1
         assert b.level[~b.loss_mask].max() <= 0.05 if (~b.loss_mask).any() else True
         for level, mask in zip(parts(b.level), parts(b.loss_mask)):

@@ -18,7 +18,8 @@ from sora_nb.cuts import cut_scores, find_cuts
 from sora_nb.films import BadFile, frames_of, natural_clips
 from sora_nb.folder import FolderClips, FolderRecipe, encode_folder, folder_card, report
 from sora_nb.formats import write_frames
-from sora_nb.latents import BlockMeans, LatentDataset
+from sora_nb.items import BlockMeans
+from sora_nb.latents import LatentDataset
 from sora_nb.listing import list_folder, read_captions
 from sora_nb.text import Tokenizer
 from sora_nb.tuning import FolderPool, split_clips
