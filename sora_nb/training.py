@@ -36,7 +36,7 @@ from .pixels import ClipPool, PixelBatch, held_out_clips, vae_batch
 from .reading import learn_to_read
 from .runs import fit
 from .text import Context
-from .vae import vae_loss
+from .losses import vae_loss
 from .world.captions import CAPTION_VERSION
 from .world.scenes import WORLD_VERSION
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 import tiny
-from sora_nb import checkpoints, diffusion as D, lexicon, sampling, text, vae
+from sora_nb import checkpoints, diffusion as D, lexicon, losses, sampling, text
 from sora_nb.clips import clip_lengths, even_picks, fit_size
 from sora_nb.cuts import find_cuts
 from sora_nb.dit import DiT, DiTConfig, dit_flops
@@ -227,7 +227,7 @@ DOORS = {
     "VideoVAE.encode_ring": Door(lambda **k: sora().vae.encode_ring(**k), dict(x=X[:, :, :4])),
     "VideoVAE.decode_ring": Door(lambda **k: sora().vae.decode_ring(**k), dict(z=Z)),
     "VideoVAE.from_pretrained": Door(lambda source, expect: VideoVAE.from_pretrained(source, expect), dict(source="no", expect={})),
-    "vae_loss": Door(lambda **k: vae.vae_loss(sora().vae, **k)[0].item(), dict(
+    "vae_loss": Door(lambda **k: losses.vae_loss(sora().vae, **k)[0].item(), dict(
         x=X, weight=torch.ones(1, 1, 5, 16, 16), generator=torch.Generator())),
     # tokens
     "Grid.of": Door(Grid.of, dict(shape=(3, 4, 4, 4), size=(1, 2, 2))),

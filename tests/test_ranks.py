@@ -24,7 +24,7 @@ from sora_nb.pixels import PixelBatch
 from sora_nb.ranks import launch
 from sora_nb.runs import fit
 from sora_nb.training import DiTTraining, VAETraining
-from sora_nb.vae import vae_loss
+from sora_nb.losses import vae_loss
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
 STEPS = 12

@@ -14,13 +14,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sora_nb import attention, cli, vae as vae_module
+from sora_nb import attention, cli, losses
 from sora_nb.attention import SelfAttention, frequencies
 from sora_nb.measures import haar, haar_loss
 from sora_nb.patches import Segments
 from sora_nb.probes import results
 from sora_nb.probes.parsers import read
-from sora_nb.vae import LossWeights, VAEConfig, VideoVAE, scale_loss, vae_loss
+from sora_nb.losses import LossWeights, scale_loss, vae_loss
+from sora_nb.vae import VAEConfig, VideoVAE
 from sora_nb.video import Video
 from sora_nb.world.backdrop import LIGHT
 from sora_nb.world.captions import write
@@ -386,7 +387,7 @@ def test_the_scale_loss_is_that_of_means(monkeypatch):
     for broken in (strided, brightest):
         with pytest.raises(AssertionError):
             check_scale(broken, vae_loss)
-    monkeypatch.setattr(vae_module, "scale_loss", lambda vae, x, z: 0 * scale_loss(vae, x, z))
+    monkeypatch.setattr(losses, "scale_loss", lambda vae, x, z: 0 * scale_loss(vae, x, z))
     with pytest.raises(AssertionError):
         check_scale(scale_loss, vae_loss)
 

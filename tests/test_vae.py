@@ -9,10 +9,10 @@ from torch import nn
 
 from sora_nb.causal import CausalConv, ChannelNorm, edge_pad, front_pad
 from sora_nb.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
+from sora_nb.losses import LossWeights, kl_divergence, scale_loss, vae_loss
 from sora_nb.measures import (fold, haar, haar_loss, motion_kept, object_psnr, psnr, ssim, unfold,
                               unhaar)
-from sora_nb.vae import (LossWeights, VAEConfig, VideoVAE, kl_divergence, lookback, scale_loss,
-                         vae_loss)
+from sora_nb.vae import VAEConfig, VideoVAE, lookback
 
 TOLERANCE = 1e-5
 
