@@ -88,6 +88,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'sora_nb.commands.check_sizes': ('commands.html#check_sizes', 'sora_nb/commands.py'),
                                   'sora_nb.commands.encode': ('commands.html#encode', 'sora_nb/commands.py'),
                                   'sora_nb.commands.encode_clips': ('commands.html#encode_clips', 'sora_nb/commands.py'),
+                                  'sora_nb.commands.mix_of': ('commands.html#mix_of', 'sora_nb/commands.py'),
                                   'sora_nb.commands.natural': ('commands.html#natural', 'sora_nb/commands.py'),
                                   'sora_nb.commands.one_line': ('commands.html#one_line', 'sora_nb/commands.py'),
                                   'sora_nb.commands.options': ('commands.html#options', 'sora_nb/commands.py'),

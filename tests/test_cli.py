@@ -132,6 +132,17 @@ def test_a_continued_training_tells_what_all_of_it_cost(here, folder, capsys):
     assert "begin anew (restart=True, --restart)" in capsys.readouterr().err
 
 
+def test_the_shares_of_a_mixture_have_flags(here):
+    assert main(["encode", "--clips", "2", "--out", "latents"]) == 0
+    shares = dict(images="0.2", cuts="0.25", windows="0.1", masked="0.3", independent="0.05")
+    options = [word for name, value in shares.items() for word in (f"--{name}", value)]
+    assert main(["train", "dit", "--steps", "1", "--size", "nano", "--data", "latents",
+                 "--out", "dit.safetensors", *options]) == 0
+    mix = load_checkpoint("./dit")[1]["mix"]
+    assert mix["image"] == 0.2 and abs(mix["short"] - 0.2) < 1e-9 and mix["window"] == 0.1
+    assert mix["masked"] == 0.3 and mix["independent"] == 0.05
+
+
 def test_train_vae(here, capsys):
     assert main(["train", "vae", "--size", "nano", "--steps", "1", "--evaluate", "2",
                  "--out", "vae.safetensors"]) == 0
@@ -270,6 +281,7 @@ def complain(arguments, capsys) -> str:
     (["evaluate", "speed"], "invalid choice: 'speed'"),
     (["evaluate", "vae", "--clips", "3"], "3 clips say nothing: --clips must be at least 16"),
     (["evaluate", "vae", "--checkpoint", "best"], "no checkpoint 'best'"),
+    (["train", "dit", "--steps", "1", "--images", "2"], "'2' is no share: at most 1"),
     (["evaluate", "parsers", "--families", "circus"], "nobody can read clips of circus"),
     (["evaluate", "vae", "--families", "image"], "0 of the first 12800 scenes last as long"),
     (["evaluate", "parsers", "--checkpoint", "dit"], "unrecognized arguments: --checkpoint"),
