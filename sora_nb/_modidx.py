@@ -106,6 +106,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'sora_nb.cuts.find_cuts': ('cuts.html#find_cuts', 'sora_nb/cuts.py'),
                               'sora_nb.cuts.looks': ('cuts.html#looks', 'sora_nb/cuts.py')},
             'sora_nb.data': { 'sora_nb.data.Mix': ('data.html#mix', 'sora_nb/data.py'),
+                              'sora_nb.data.Mix.__post_init__': ('data.html#mix.__post_init__', 'sora_nb/data.py'),
                               'sora_nb.data.Piece': ('data.html#piece', 'sora_nb/data.py'),
                               'sora_nb.data.StepDataset': ('data.html#stepdataset', 'sora_nb/data.py'),
                               'sora_nb.data.StepDataset.__init__': ('data.html#stepdataset.__init__', 'sora_nb/data.py'),

@@ -22,6 +22,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 # %% ../nbs/08a_data.ipynb #b764a3fa
 from .diffusion import logit_normal, shift, size_shift, uniform
+from .door import between, check_fields, numbers
 from .labels import POINTS, UNKNOWN
 from .latents import LatentDataset, Sample
 from .masks import known_tokens
@@ -71,6 +72,11 @@ class Mix:
     styles: tuple[float, float, float, float] = (0.1, 0.2, 0.15, 0.55)
     drop: float = 0.1
     opening: int = 0
+
+    def __post_init__(self) -> None:
+        shares = [k for k in vars(self) if k not in ("styles", "opening")]
+        check_fields(self, styles=numbers(4, low=0, high=1), opening=between(0, 10**9),
+                     **dict.fromkeys(shares, between(0, 1)))
 
 # %% ../nbs/08a_data.ipynb #b8f4f8b6
 class Piece(NamedTuple):

@@ -12,6 +12,7 @@ import tiny
 from sora_nb import checkpoints, diffusion as D, lexicon, losses, sampling, text
 from sora_nb.clips import clip_lengths, even_picks, fit_size
 from sora_nb.cuts import find_cuts
+from sora_nb.data import Mix
 from sora_nb.dit import DiT, DiTConfig, dit_flops
 from sora_nb.folder import FolderRecipe
 from sora_nb.items import BlockMeans, VideoItems
@@ -293,6 +294,8 @@ DOORS = {
     "even_picks": Door(even_picks, dict(begins=np.arange(3) / 8, end=0.5, fps=8.0)),
     "clip_lengths": Door(clip_lengths, dict(count=20, most=17)),
     "find_cuts": Door(find_cuts, dict(thumbs=np.zeros((5, 12, 16, 3), np.uint8), lasts=None)),
+    "Mix": Door(Mix, dict(image=0.5, short=0.2, window=0.3, masked=0.35, styles=(0.1, 0.2, 0.15, 0.55),
+                          opening=0)),
     "Recipe": Door(Recipe, dict(steps=1, minutes=None, lr=1e-3, warmup=1, decay=0.2, clip=1.0,
                                 weight_decay=0.0, ema=6.94, seed=0)),
     "Run": Door(Run, dict(name="./run", config={}, restart=True)),
