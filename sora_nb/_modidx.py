@@ -93,6 +93,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'sora_nb.commands.one_line': ('commands.html#one_line', 'sora_nb/commands.py'),
                                   'sora_nb.commands.options': ('commands.html#options', 'sora_nb/commands.py'),
                                   'sora_nb.commands.output': ('commands.html#output', 'sora_nb/commands.py'),
+                                  'sora_nb.commands.place': ('commands.html#place', 'sora_nb/commands.py'),
                                   'sora_nb.commands.positive': ('commands.html#positive', 'sora_nb/commands.py'),
                                   'sora_nb.commands.rate': ('commands.html#rate', 'sora_nb/commands.py'),
                                   'sora_nb.commands.reading_steps': ('commands.html#reading_steps', 'sora_nb/commands.py'),

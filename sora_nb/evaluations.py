@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Callable
 
-from .commands import natural, positive
+from .commands import natural, place, positive
 
 # %% ../nbs/20d_evaluations.ipynb #907fc43c
 def names(text: str) -> tuple[str, ...]:
@@ -179,7 +179,7 @@ def add_evaluate(commands) -> None:
                        help="only clips of these, as in attributes,camera; or all")
         p.add_argument("--seed", type=natural, default=0, help="of the world (default: 0)")
         p.add_argument("--name", help=f"of the record (default: {what} and the split)")
-        p.add_argument("--folder", type=Path, help="where to write it (default: data/results)")
+        p.add_argument("--folder", type=place, help="where to write it (default: data/results)")
         p.set_defaults(run=evaluate, measure=measure)
         if what != "parsers":
             kind = "vae" if what == "vae" else "dit"
