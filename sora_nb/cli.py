@@ -150,3 +150,7 @@ def main(argv: list[str] | None = None) -> int:
         print("sora-nb: stopped", file=sys.stderr)
         return 130
     return 0
+
+
+if __name__ == "__main__" and "__file__" in globals():  # python -m sora_nb.cli, but no notebook
+    sys.exit(main())

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MIX', 'positive', 'natural', 'amount', 'weight', 'share', 'place', 'output', 'one_line', 'Parser', 'train_vae',
-           'train_dit', 'mix_of', 'reading_steps', 'to_train', 'check_sizes', 'another_size', 'options', 'add_train',
-           'encode', 'encode_clips', 'rate', 'add_encode']
+           'train_dit', 'refuse_world_options', 'mix_of', 'reading_steps', 'to_train', 'check_sizes', 'another_size',
+           'options', 'add_train', 'encode', 'encode_clips', 'rate', 'add_encode']
 
 # %% ../nbs/20c_commands.ipynb #224b4ffb
 import argparse
@@ -56,6 +56,8 @@ def share(text: str) -> float:
 
 def place(text: str) -> Path:
     "argparse type: a file or folder; ~ is the home folder, also in quotes."
+    if not text.strip():
+        raise argparse.ArgumentTypeError("an empty path; . is the folder that you are in")
     return Path(text).expanduser()
 
 
@@ -101,7 +103,8 @@ def train_vae(args: argparse.Namespace) -> None:
         raise ValueError(another_size(args, f"--size {args.size}"))
     history = history_of(read_card(locate_checkpoint(args.init))) if args.init else []
     if clips:
-        run = tune_vae(vae, clips, **wishes)
+        refuse_world_options(args)
+        run = tune_vae(vae, clips, history=history, **wishes)
     else:
         run = train_vae(vae, World(), World(split="iid"), evaluate=args.evaluate,
                         labels=args.labels, history=history, **wishes)
@@ -116,14 +119,23 @@ def train_dit(args: argparse.Namespace) -> None:
     from sora_nb.training import train_dit
 
     wishes, data = options(args), latent_data(args.data or latents("train"))
+    reading = reading_steps(args, data)
     torch.manual_seed(args.seed)
     dit, text, tokenizer, card = to_train(args, data)
     run = train_dit(dit, text, tokenizer, data, budget=args.budget, words=card.get("words", ()),
                     mix=mix_of(args),
                     history=history_of(card) if card else [],
-                    labels=args.labels, reading=reading_steps(args, data),
+                    labels=args.labels, reading=reading,
                     held_out=args.held_out and latent_data(args.held_out), **wishes)
     print(args.out or run.weights)
+
+
+def refuse_world_options(args: argparse.Namespace) -> None:
+    "Raise for options that mean something only for clips of the world."
+    for name, usual in (("labels", 0.25), ("evaluate", 256)):
+        if getattr(args, name) != usual:
+            raise ValueError(f"--{name} is about clips of the world: films of a folder have no "
+                             "labels, and are scored on every eighth clip")
 
 
 def mix_of(args: argparse.Namespace):
@@ -137,6 +149,9 @@ def mix_of(args: argparse.Namespace):
 def reading_steps(args: argparse.Namespace, data) -> int:
     "How long the text encoder reads first: as asked, or 400 steps if it is new and can."
     can = any(record.get("things") for record in data.records)
+    if args.reading and not can:
+        raise ValueError("--reading: these latents have no facts about things to read of; clips of "
+                         "the world have them, if they were encoded by this version")
     usual = min(400, args.steps or 400) * (can and not args.init)
     return usual if args.reading is None else args.reading
 

@@ -54,11 +54,12 @@ def step_generator(seed: int, step: int, stream: int) -> torch.Generator:
 class Mix:
     """Shares of the training mix.
 
-    image + short <= 1: samples that are one latent, that are a piece of a clip; the rest is whole.
+    image, short: samples that are one latent, that are a piece of a clip; the rest is whole.
     window, ring, still: videos without their first still, that are loops, with an extra still.
-    masked, independent: samples with known tokens, with one noise level a frame; the rest shares
-    one. uniform: levels drawn uniformly and not from the logit-normal. clean: highest level of
-    known tokens. styles: short, medium, descriptive, detailed captions; drop: left out.
+    independent, masked: samples with one noise level a frame, with known tokens; the rest shares
+    one. (Where two exceed 1 together, the second gets what is left.) uniform: levels drawn
+    uniformly and not from the logit-normal. clean: highest level of known tokens. styles: short,
+    medium, descriptive, detailed captions; drop: left out.
     opening: so many steps first of pictures with detailed captions alone, in smaller batches."""
     image: float = 0.5
     short: float = 0.2
@@ -77,6 +78,8 @@ class Mix:
         shares = [k for k in vars(self) if k not in ("styles", "opening")]
         check_fields(self, styles=numbers(4, low=0, high=1), opening=between(0, 10**9),
                      **dict.fromkeys(shares, between(0, 1)))
+        if abs(sum(self.styles) - 1) > 1e-6:
+            raise ValueError(f"Mix: styles must sum to 1, got {self.styles}")
 
 # %% ../nbs/08a_data.ipynb #b8f4f8b6
 class Piece(NamedTuple):

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MEASURES', 'names', 'chosen', 'judged', 'generator', 'measure_fidelity', 'measure_vae', 'pixel_scores',
-           'measure_parsers', 'measure_diversity', 'measure_memory', 'result_table', 'check_folder', 'evaluate',
-           'add_evaluate', 'add_sampling']
+           'measure_parsers', 'measure_diversity', 'measure_memory', 'result_table', 'check_folder', 'check_larger',
+           'evaluate', 'add_evaluate', 'add_sampling']
 
 # %% ../nbs/20d_evaluations.ipynb #d2d47b42
 import argparse
@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Callable
 
 from .commands import natural, place, positive
+from .files import read_json
 
 # %% ../nbs/20d_evaluations.ipynb #907fc43c
 def names(text: str) -> tuple[str, ...]:
     "argparse type: names with commas in between."
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    if not (found := tuple(name.strip() for name in text.split(",") if name.strip())):
+        raise argparse.ArgumentTypeError(f"{text!r} holds no name")
+    return found
 
 
 def chosen(args: argparse.Namespace) -> dict:
@@ -62,12 +65,14 @@ def measure_fidelity(args: argparse.Namespace) -> dict:
 
 def measure_vae(args: argparse.Namespace) -> dict:
     "The same for real clips that went through the autoencoder."
+    from sora_nb.probes.cases import STANDARD
     from sora_nb.probes.fidelity import evaluate_fidelity
     from sora_nb.vae import VideoVAE
 
     vae, record = judged(args, VideoVAE)
+    scores = pixel_scores(vae, args, chosen(args).get("families", STANDARD))
     result = evaluate_fidelity(None, vae, args.clips, **chosen(args), **record)
-    return dict(result, scores=pixel_scores(vae, args, result["families"]))
+    return dict(result, scores=scores)
 
 
 def pixel_scores(vae, args: argparse.Namespace, families) -> dict[str, float]:
@@ -142,17 +147,25 @@ def check_folder(folder: Path) -> None:
                          "--folder") from error
 
 
+def check_larger(path: Path, clips: int) -> None:
+    "Raise if a record that nobody named would take the place of one of more clips."
+    if clips and path.exists() and (there := read_json(path).get("n", 0)) > clips:
+        raise ValueError(f"{path} is about {there} clips, more than these {clips}: measure as "
+                         "many, or choose a --name or --folder")
+
+
 def evaluate(args: argparse.Namespace) -> None:
     "Measure, show the table, write the record."
     from sora_nb.probes.results import results_folder, write_result
 
     if args.clips < 16:
         raise ValueError(f"{args.clips} clips say nothing: --clips must be at least 16")
-    folder = args.folder or results_folder()
+    folder, name = args.folder or results_folder(), args.name or f"{args.what}-{args.split}"
     check_folder(folder)
+    check_larger(folder / f"{name}.json", args.clips * (args.name is None))
     result = args.measure(args)
     print(result_table(result))
-    print(write_result(args.name or f"{args.what}-{args.split}", result, folder))
+    print(write_result(name, result, folder))
 
 # %% ../nbs/20d_evaluations.ipynb #658b13d0
 MEASURES = {  # what: (how, clips unless told otherwise, what it asks)

@@ -48,18 +48,19 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     So a reader sees the old file or the whole new one, never half of one, also after the power
     went out. Raises DiskFullError if there is no room.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))  # a link stays a link to the file
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: there is no folder {path.parent}; create it first")
     with _tell_full(path):
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix,
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:200]}-", suffix=path.suffix,
                                         dir=path.parent)
         os.close(handle)
         try:
             yield Path(name)
             umask = os.umask(0)
             os.umask(umask)
-            os.chmod(name, 0o666 & ~umask)  # mkstemp makes private files; ours is an ordinary one
+            ordinary = 0o666 & ~umask  # mkstemp makes private files
+            os.chmod(name, path.stat().st_mode & 0o777 if path.exists() else ordinary)
             with open(name, "rb+") as file:
                 os.fsync(file.fileno())  # the bytes must reach the disk before the name does
             os.replace(name, path)

@@ -140,6 +140,14 @@ def folder_card(listing: Listing, recipe: FolderRecipe) -> dict:
     return dict(asdict(recipe), source="folder", content=content, folder_version=FOLDER_VERSION)
 
 # %% ../nbs/08g_folder.ipynb #b6616efe
+def _plan(line: bytes) -> tuple[str, dict] | None:
+    "The key of a plan and the plan; None for a damaged line, whose film is planned again."
+    try:
+        found = json.loads(line)
+        return str(found["key"]), found
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+
 def _read_plans(path: Path | None) -> dict[str, dict]:
     "Plans by fingerprint and ending; a torn last line is cut off."
     if path is None or not path.exists():
@@ -147,7 +155,7 @@ def _read_plans(path: Path | None) -> dict[str, dict]:
     lines = [line for line in path.read_bytes().splitlines(True) if line.endswith(b"\n")]
     with atomic_write(path) as part:
         part.write_bytes(b"".join(lines))
-    return {found["key"]: found for found in map(json.loads, lines)}
+    return dict(plan for line in lines if (plan := _plan(line)))
 
 
 def _append(path: Path | None, found: dict) -> None:

@@ -92,14 +92,16 @@ def misread(scores: tuple[Tensor, Tensor], codes: Tensor) -> tuple[Tensor, Tenso
 LOUD = 8.0  # 16 numbers must move 12 scores: with small ones Adam would need thousands of steps
 
 def latent_misread(z: Tensor, codes: Tensor, readout: Readout, generator: torch.Generator,
-                   most: float = 0.6) -> tuple[Tensor, Tensor]:
-    """What a readout gets wrong about noisy latents `z [B,c,t,h,w]`: means for hues and kinds.
+                   rows: slice = slice(None), most: float = 0.6) -> tuple[Tensor, Tensor]:
+    """What a readout gets wrong about noisy latents `z [b,c,t,h,w]`: means for hues and kinds.
 
-    codes: of all pixels, `[B,T,H,W]`. Each clip has a noise level between 0 and `most`."""
-    z = (z - z.mean((0, 2, 3, 4), keepdim=True)) / (z.std((0, 2, 3, 4), keepdim=True) + 1e-3)
+    codes: of all pixels of the batch, `[B,T,H,W]`; z: of its `rows`, with the noise that they have
+    in the whole batch. Each clip has a noise level between 0 and `most`, and its own scale."""
+    z = (z - z.mean((2, 3, 4), keepdim=True)) / (z.std((2, 3, 4), keepdim=True) + 1e-3)
     draw = dict(generator=generator, device=generator.device)
-    level = (most * torch.rand(len(z), 1, 1, 1, 1, **draw)).to(z)
-    z = torch.lerp(z, torch.randn(z.shape, **draw).to(z), level)  # (1 - t) z + t noise
-    points = cell_codes(codes).movedim(1, -1)  # [B,t,h,w,8]
+    level = (most * torch.rand(len(codes), 1, 1, 1, 1, **draw))[rows].to(z)
+    noise = torch.randn(len(codes), *z.shape[1:], **draw)[rows].to(z)
+    z = torch.lerp(z, noise, level)  # (1 - t) z + t noise
+    points = cell_codes(codes[rows]).movedim(1, -1)  # [b,t,h,w,8]
     hue, kind = readout(LOUD * z.movedim(1, -1))
     return tuple(cost.mean() for cost in misread((hue[..., 0, :], kind[..., 0, :]), points))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 import json
 import math
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,8 +30,22 @@ from .items import Item, WorldItems, encode_item
 def _shape_name(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
 
+def _shape_of(path: Path) -> tuple[int, ...]:
+    "The c, t, h, w of a file of latents, which are its name."
+    if not re.fullmatch(r"[1-9]\d{0,5}(x[1-9]\d{0,5}){3}", path.stem):
+        raise ValueError(f"{path}: is no file of latents, which are called like 16x5x8x8.f16")
+    return tuple(map(int, path.stem.split("x")))
+
 def _row_bytes(name: str) -> int:
     return 2 * math.prod(map(int, name.split("x")))
+
+def _rows_in(line: bytes, folder: Path, number: int) -> list[tuple[str, int]]:
+    "The rows (file, number) that a finished line of the index is about."
+    try:
+        return [(str(name), int(row)) for name, row in json.loads(line)["rows"].values()]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise ValueError(f"{folder}: line {number} of index.jsonl is damaged: encode into a new "
+                         "folder") from None
 
 class LatentCache:
     """A folder of latents: one file of float16 rows for each shape, `index.jsonl`, `card.json`.
@@ -41,13 +56,18 @@ class LatentCache:
     def __init__(self, folder: str | Path, card: dict) -> None:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
+        there = {p.name for p in self.folder.iterdir() if p.name[0] != "."} - {"plans.jsonl"}
+        if there and "card.json" not in there:
+            raise ValueError(f"{self.folder} is not empty, and no latent cache: choose another "
+                             "folder, or a new one")
         self._check_card(card)
         self.index, self.end = self.folder / "index.jsonl", 0
         self.count, self.rows = 0, {}
         lines = self.index.read_bytes().splitlines(True) if self.index.exists() else []
-        have = {p.stem: p.stat().st_size // _row_bytes(p.stem) for p in self.folder.glob("*.f16")}
-        for line in lines:
-            rows = json.loads(line)["rows"].values() if line.endswith(b"\n") else [("", 0)]
+        have = {p.stem: p.stat().st_size // (2 * math.prod(_shape_of(p)))
+                for p in self.folder.glob("*.f16")}
+        for number, line in enumerate(lines, 1):
+            rows = _rows_in(line, self.folder, number) if line.endswith(b"\n") else [("", 0)]
             if any(row >= have.get(name, 0) for name, row in rows):
                 break  # torn, here or in its rows
             self.rows.update((name, row + 1) for name, row in rows)
@@ -131,7 +151,7 @@ class Sample(NamedTuple):
 
 def _rows_of(path: Path) -> np.ndarray:
     "The whole rows `[n,c,t,h,w]` of a file of latents, mapped into memory."
-    shape = [int(n) for n in path.stem.split("x")]
+    shape = _shape_of(path)
     n = path.stat().st_size // (2 * int(np.prod(shape)))
     return np.memmap(path, np.float16, "r", shape=(n, *shape)) if n else np.empty((0, *shape))
 
@@ -166,6 +186,8 @@ class LatentDataset(Dataset):
     @door()
     def __init__(self, folder: str | Path) -> None:
         folder = Path(folder)
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder}: there is no such folder")
         if not (folder / "index.jsonl").exists():
             raise FileNotFoundError(f"{folder} holds no index.jsonl: make one with "
                                     "`sora-nb encode --clips N`, or encode_world")

@@ -132,12 +132,18 @@ class Reader:
                 return n, reading
         return 1, None
 
+    def denies(self, words: Sequence[str]) -> int:
+        "How many words a denial at the start is, or 0: captions say `no enemy`, never `no cube`."
+        n = self.denied(words) if words[0] in NEGATIONS else 0
+        return n if n and (words[0] not in self.known or self.single(words[n - 1]) in SHAPES) else 0
+
     def denied(self, words: Sequence[str]) -> int:
         "How many words belong to `without a red cube`: all that describe, up to the first shape."
         for n, word in enumerate(words[1:], 1):
             if self.single(word) in SHAPES:
                 return n + 1
-            if word not in ("a", "an", "any", "the") and self.single(word) not in DESCRIBING:
+            light = word in ("a", "an", "any", "the", "show", "draw", "add")
+            if not light and self.single(word) not in DESCRIBING:
                 return n
         return len(words)
 
@@ -159,8 +165,8 @@ class Reader:
             if reading:
                 why = "same" if reading.exact else "nearest"
                 piece = Piece(" ".join(typed[i:i + n]), reading.text, why, reading.kind)
-            elif words[i] in NEGATIONS and words[i] not in self.known:
-                n = self.denied(words[i:i + 8])
+            elif gone := self.denies(words[i:i + 8]):
+                n = gone
                 piece = Piece(" ".join(typed[i:i + n]), "", "denied")
             else:
                 piece = self.lone(typed[i], words[i])

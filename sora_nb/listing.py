@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 # %% auto #0
-__all__ = ['TABLES', 'MAX_TEXT', 'Note', 'read_captions', 'Entry', 'Listing', 'list_folder']
+__all__ = ['TABLES', 'MAX_TEXT', 'FOREIGN', 'Note', 'read_captions', 'Entry', 'Listing', 'list_folder']
 
 # %% ../nbs/08f_listing.ipynb #aaa5e600
 from .door import door
@@ -130,6 +130,10 @@ class Listing(NamedTuple):
     skipped: list[Note]
 
 
+FOREIGN = frozenset(".mpg .mpeg .wmv .flv .ts .m2ts .3gp .ogv .bmp .tif .tiff .heic".split()) - set(
+    ENDINGS)  # films and pictures, too
+
+
 def _walk(folder: Path) -> tuple[list[str], list[str], list[Note]]:
     "Names of the videos and of the tables of captions below a folder, and what is neither."
     videos, tables, notes = [], [], []
@@ -150,6 +154,8 @@ def _walk(folder: Path) -> tuple[list[str], list[str], list[Note]]:
                 videos.append(path)
             elif name in TABLES:
                 tables.append(path)
+            elif Path(name).suffix.lower() in FOREIGN:
+                notes.append(Note(path, f"is not read: convert it to one of {' '.join(ENDINGS)}"))
             elif name == "metadata.parquet":
                 notes.append(Note(path, "is not read: write it as metadata.csv or metadata.jsonl"))
     return videos, tables, notes

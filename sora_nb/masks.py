@@ -18,7 +18,7 @@ MASKS = dict(first=0.2, start=0.2, last=0.1, end=0.1, ends=0.15, random=0.1, box
 def known_frames(rng: np.random.Generator, kind: str, rows: int) -> np.ndarray:
     """Which of `rows` >= 2 latent rows are known, bool `[rows]`; at least one is not.
 
-    first, last: one row; start, end: several; ends: both sides; middle: all but one or a few."""
+    first, last: one row; start, end: several; ends: both sides; middle: all but one."""
     k = int(rng.integers(1, rows))
     at = np.arange(rows)
     if kind in ("ends", "middle"):

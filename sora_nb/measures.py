@@ -23,6 +23,8 @@ def squared_error(a: Tensor, b: Tensor) -> Tensor:
 
 def decibel(error: float | Tensor) -> float:
     """Peak signal to noise ratio in dB of a mean squared error on the [0, 1] scale; inf for 0."""
+    if not error >= 0:
+        raise ValueError(f"a mean squared error cannot be {float(error)}: are all pixels finite?")
     return -10 * math.log10(error) if error > 0 else math.inf
 
 

@@ -4,7 +4,7 @@
 
 # %% ../nbs/08ac_reading.ipynb #27cca86f
 from __future__ import annotations
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 # %% auto #0
 __all__ = ['hue_tokens', 'questions_of', 'answers', 'pages', 'learn_to_read']
@@ -65,7 +65,7 @@ def pages(tokenizer: Tokenizer, data: LatentDataset, questions: dict[str, list[s
     while True:
         records = [data.records[told[i]] for i in rng.integers(len(told), size=captions)]
         styles = list(records[0]["captions"])
-        style = styles[-1] if rng.random() < 0.5 else styles[rng.integers(len(styles))]
+        style = styles[-1 if rng.random() < 0.5 else rng.integers(max(1, len(styles) - 1))]
         texts = [r["captions"].get(style) or next(iter(r["captions"].values())) for r in records]
         ids, mask = tokenizer.encode([t[rng.integers(len(t))] for t in texts])
         found = [(row, at, answers(records[row]["things"][hue], questions))
@@ -77,12 +77,13 @@ def pages(tokenizer: Tokenizer, data: LatentDataset, questions: dict[str, list[s
 
 # %% ../nbs/08ac_reading.ipynb #1ad320ec
 def learn_to_read(text: nn.Module, tokenizer: Tokenizer, data: LatentDataset, steps: int,
-                  seed: int = 0, *, lr: float = 2e-3,
-                  captions: int = 128) -> list[dict[str, float]]:
+                  seed: int = 0, *, lr: float = 2e-3, captions: int = 128,
+                  seen: Callable[[Tensor, Tensor], None] | None = None
+                  ) -> list[dict[str, float]]:
     """Train the encoder `text` to tell, at each word for a hue, the facts about the thing.
 
-    Returns, for each step, the share of right answers by kind (NaN: not asked). Raises ValueError
-    if the records of `data` have no facts about things."""
+    Returns, for each step, the share of right answers by kind (NaN: not asked). `seen` is shown the
+    ids and mask of each page. Raises ValueError if `data` has no facts about things."""
     questions = questions_of(data.records)
     device, sizes = next(text.parameters()).device, [len(v) for v in questions.values()]
     with torch.random.fork_rng(devices=[]):
@@ -95,6 +96,8 @@ def learn_to_read(text: nn.Module, tokenizer: Tokenizer, data: LatentDataset, st
         ids, mask, places, right = (x.to(device) for x in page)
         for group in optimizer.param_groups:
             group["lr"] = lr * min(1, (step + 1) / 50, (steps - step) / (0.3 * steps))
+        if seen:
+            seen(ids, mask)
         words = rms(text(ids, mask).tokens)[places[:, 0], places[:, 1]]  # [m, D]
         scores = head(words).split(sizes, 1)
         loss = sum(F.cross_entropy(score, k, ignore_index=-1, reduction="sum") / len(k)

@@ -43,6 +43,8 @@ def latent_data(folder: Path):
     "The `LatentDataset` in a folder, or made of the videos in it."
     from sora_nb.latents import LatentDataset
 
+    if folder.is_file():
+        raise ValueError(f"{folder}: is a file: give the folder that it lies in")
     if folder.is_dir() and not (folder / "index.jsonl").exists():
         folder = encode_videos(folder)
     return LatentDataset(folder)

@@ -213,7 +213,7 @@ STRANGERS: dict[str, str] = {  # ordinary words of a kind of which this world ha
     "camera": "tilts, cranes, trucks, shakes, zooms, handheld, drone"}
 
 # %% ../nbs/06a_synonyms.ipynb #84d242eb
-NEGATIONS = frozenset("no without never none nothing neither nor except minus".split())
+NEGATIONS = frozenset("no not without never none nothing neither nor except minus".split())
 FILLERS = frozenset("""
 a an the of to in on at by from for into onto as is are be am was were been being it its this
 that these those there here he she they them his her their we us you your i me my our who which what

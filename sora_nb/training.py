@@ -4,6 +4,7 @@
 
 # %% ../nbs/08b_training.ipynb #6a637227
 from __future__ import annotations
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, is_dataclass
 from functools import partial
@@ -72,8 +73,8 @@ class VAETraining(Training):
                                rows=batch.rows, tap=seen.__setitem__)
         parts = {"scale": float("nan"), **parts}  # a share of the steps has this part
         if self.readout and batch.codes is not None:
-            hue, kind = latent_misread(seen["latents"], batch.codes[batch.rows], self.readout,
-                                       generator)
+            hue, kind = latent_misread(seen["latents"], batch.codes, self.readout, generator,
+                                       batch.rows)
             loss = loss + self.labels * (HUE_SHARE * hue + kind)
             parts |= dict(hue=hue.item(), kind=kind.item())
         return loss, parts
@@ -166,9 +167,22 @@ class DiTTraining(Training):
         "What the text encoder says about the prompts."
         ids, mask = (x.to(self.device) for x in self.tokenizer.encode(prompts))
         self._words = ids.shape[1]
-        if self._words not in self._text_flops:
-            self._text_flops[self._words] = forward_flops(self.text, ids[:1], mask[:1])
+        self.text_work(ids, mask)
         return self.text(ids, mask)
+
+    def text_work(self, ids: Tensor, mask: Tensor) -> int:
+        "FLOPs of the text encoder for `[B, L]` tokens of captions, forward only."
+        if ids.shape[1] not in self._text_flops:
+            self._text_flops[ids.shape[1]] = forward_flops(self.text, ids[:1], mask[:1])
+        return len(ids) * self._text_flops[ids.shape[1]]
+
+    def read_first(self, data: LatentDataset, steps: int) -> None:
+        "Let the text encoder learn to read, and count that work like any other."
+        start, work = time.perf_counter(), []
+        learn_to_read(self.text, self.tokenizer, data, steps, self.recipe.seed,
+                      seen=lambda *page: work.append(3 * self.text_work(*page)))
+        self.count["flops"] += sum(work)
+        self.count["seconds"] += time.perf_counter() - start
 
     def flow_loss(self, batch: TokenBatch, generator: torch.Generator, **tap) -> Tensor:
         "Mean squared error of the predicted flow over the tokens that are not known."
@@ -181,7 +195,7 @@ class DiTTraining(Training):
 
     def loss(self, batch: TokenBatch, generator: torch.Generator) -> tuple[Tensor, dict]:
         "The loss of the flow, and what a misreading of the layer in the middle costs."
-        if not self.readout:
+        if not self.readout or batch.codes is None:
             return self.flow_loss(batch, generator), {}
         seen: dict[str, Tensor] = {}
         flow = self.flow_loss(batch, generator, tap=seen.__setitem__)
@@ -191,6 +205,7 @@ class DiTTraining(Training):
         return flow + self.labels * (hue + kind), dict(flow=flow.item(), hue=hue.item(),
                                                        kind=kind.item())
 
+    @torch.no_grad()
     def validate(self) -> float | None:
         losses = [self.flow_loss(batch.to(self.device), step_generator(0, i, NOISE)).item()
                   for i, batch in enumerate(self.held_out)]
@@ -256,9 +271,9 @@ def train_dit(dit: nn.Module, text: nn.Module, tokenizer, data: LatentDataset, *
                          labels_weight=labels, **facts)
     run = Run(name, dict(module.recipe.fixed(), model=_plain(dit), text=_plain(text),
                          data=data.card, clips=len(data), mix=asdict(mix), budget=budget,
-                         labels=labels), restart)
+                         labels=labels, reading=reading), restart)
     if reading and not run.load():
-        learn_to_read(text, tokenizer, data, reading, module.recipe.seed)
+        module.read_first(data, reading)
     fit(module, partial(token_batch, data, module.recipe.seed, budget=budget, mix=mix), run,
         save_every=save_every, workers=workers, quiet=quiet, milestones=milestones,
         validate_every=validate_every if batches else 0, devices=devices)

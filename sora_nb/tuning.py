@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import Subset
 
 # %% ../nbs/08h_tuning.ipynb #3358bbab
-from .checkpoints import save_checkpoint
+from .checkpoints import save_checkpoint, totals
 from .disk import Run
 from .folder import FolderClips
 from .loop import Recipe
@@ -77,10 +77,11 @@ def folder_psnr(vae: torch.nn.Module, clips: Sequence[tuple[Video, dict]]) -> fl
 def tune_vae(vae: VideoVAE, clips: FolderClips, *, name: str | Path = "tuned",
              out: str | Path | None = None, pool: int = 256, restart: bool = False,
              workers: int = 0, devices: int = 1, quiet: bool | None = None, command: str = "",
-             **recipe) -> Run:
+             history: Sequence[dict] = (), **recipe) -> Run:
     """Train `vae` on clips of a folder, score it on every eighth, export it to `out` (or the run).
 
     The card has the scores before and after. devices: processes that share each batch.
+    history: of the weights that it goes on from (`checkpoints.history_of` their card).
     recipe: fields of `Recipe`, such as `minutes=10`."""
     train, held = split_clips(clips)
     module = VAETraining(vae, Recipe(**recipe))
@@ -93,6 +94,9 @@ def tune_vae(vae: VideoVAE, clips: FolderClips, *, name: str | Path = "tuned",
     vae.fit_latent_stats(train[k][0].tensor()[None] for k in some)
     scores = dict(psnr_before=before, psnr=folder_psnr(vae, held), n=len(held))
     tensors, card = module.export(command=command, data=clips.card, scores=scores)
+    if history:
+        card["history"] = list(history)
+        card["total"] = totals(card)
     with run.reporting():
         save_checkpoint(out or run.weights, tensors, card)
     return run

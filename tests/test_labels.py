@@ -66,16 +66,18 @@ def nearest_hue(z):
 
 def check_codes_fit_latents(draw, cache):
     "In cells that are full of one hue the latent, a mean colour, has that hue; in every piece."
-    rng, right, kinds = np.random.default_rng(0), [], set()
+    rng, right, stills, kinds = np.random.default_rng(0), [], [], set()
     for _ in range(400):
         piece = draw(rng, cache, "medium", Mix(image=0.2, ring=0.3, still=0.3))
         codes = piece.codes.astype(int)
         assert codes.shape == (8, *piece.latents.shape[1:])
         full = (codes == codes[0]).all(0) & (codes[0] > 0)
         right += list(nearest_hue(piece.latents)[full] == codes[0][full] // 16)
+        last = [nearest_hue(piece.latents[:, -1:])[full[-1:]] == codes[0, -1:][full[-1:]] // 16]
+        stills += last * piece.extra
         kinds.add((bool(piece.period), piece.extra, len(piece.coords) > 16))
     assert len(kinds) >= 4 and len(right) > 2000, "images, clips, rings, extra stills"
-    assert np.mean(right) > 0.97
+    assert np.mean(right) > 0.97 and np.mean(np.concatenate(stills)) > 0.97
 
 
 def test_codes_fit_latents(cache):
@@ -89,9 +91,14 @@ def test_codes_fit_latents(cache):
         piece = draw_piece(*args)
         return piece._replace(codes=piece.codes[..., ::-1])
 
-    for broken in (mirrored, late):
+    def first(*args):  # the extra still gets the codes of the first frame
+        piece = draw_piece(*args)
+        codes = np.concatenate([piece.codes[:, :-1], piece.codes[:, :1]], 1)
+        return piece._replace(codes=codes) if piece.extra else piece
+
+    for broken in (mirrored, late, first):
         with pytest.raises(AssertionError):
-            check_codes_fit_latents(broken, moving(cache) if broken is late else cache)
+            check_codes_fit_latents(broken, cache if broken is mirrored else moving(cache))
 
 
 def moving(cache):
@@ -275,11 +282,13 @@ def test_a_resumed_training_does_not_read_again(cache, tokenizer, tmp_path, monk
     import sora_nb.training as training
     monkeypatch.setenv("SORA_NB_CACHE", str(tmp_path))
     calls = []
-    monkeypatch.setattr(training, "learn_to_read", lambda *a: calls.append(a[3]))
+    monkeypatch.setattr(training, "learn_to_read", lambda *a, **k: calls.append(a[3]))
     train = lambda steps: train_dit(*networks(tokenizer), tokenizer, cache, name="read",  # noqa: E731
                                     budget=200, steps=steps, reading=7, quiet=True)
     train(2), train(4)
     assert calls == [7]
+    with pytest.raises(ValueError, match="other .'reading'."):
+        train_dit(*networks(tokenizer), tokenizer, cache, name="read", budget=200, steps=6, reading=8)
 
 
 def test_batches_of_two_processes_ask_the_same(cache, tokenizer):
@@ -291,4 +300,3 @@ def test_batches_of_two_processes_ask_the_same(cache, tokenizer):
     whole = module.loss(batch, draw())[0].item()
     parts = [batch.part(rank, 3) for rank in range(3)]
     assert sum(p.share * module.loss(p, draw())[0].item() for p in parts) == pytest.approx(whole, rel=1e-5)
-    assert data_module.divide(batch.segments.lengths, 3)

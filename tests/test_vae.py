@@ -412,6 +412,9 @@ def check_motion(measure):
     within, across = measure([(real, stairs, ids)])
     assert within == 0 and across > 0.5
     assert min(measure([(real, noisy, ids)])) > 0.4            # the ground around does not count
+    lively = torch.where(ids[:, None] > 0, real, pixels(1, 3, 9, 8, 16, seed=1))
+    frozen = torch.where(ids[:, None] > 0, real, pixels(1, 3, 1, 8, 16))
+    assert min(measure([(lively, frozen, ids)])) > 0.4
     mixed = measure([(real, real, ids), (real, -real, ids)])
     assert mixed == (0, 0)                                     # pooled over clips
 
@@ -425,8 +428,9 @@ def test_motion_kept():
     def everywhere(triples):                                   # looks at the ground too
         return motion_kept([(a, b, torch.ones_like(ids)) for a, b, ids in triples])
 
-    with pytest.raises(AssertionError):
-        check_motion(careless)
+    for broken in (careless, everywhere):
+        with pytest.raises(AssertionError):
+            check_motion(broken)
     still = torch.zeros(1, 3, 9, 8, 8)
     assert all(math.isnan(v) for v in motion_kept([(still, still, torch.ones(1, 9, 8, 8))]))
 

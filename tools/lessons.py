@@ -59,15 +59,22 @@ def kind_scores(record: dict) -> dict[str, float]:
     rows = {kind: row for kind, row in record.get("accuracy", {}).items() if row["n"] >= LEAST}
     judged = next((c for c in ("generated", "vae") if c in record["columns"]), None)
     values = {kind: row["real"] if judged is None else (row[judged] - row["shuffled"])
-              / max(row["real"] - row["shuffled"], 0.05) for kind, row in rows.items()}
+              / (row["real"] - row["shuffled"]) for kind, row in rows.items()
+              if judged is None or row["real"] - row["shuffled"] >= 0.05}
     return dict(sorted(values.items(), key=lambda item: item[1]))
 
 
+def families(record: dict) -> str:
+    """`attributes and camera`, or how many there are."""
+    names = record.get("families", ())
+    return " and ".join(names) if len(names) < 3 else f"{len(names)} families"
+
+
 def clips(record: dict) -> str:
-    """Which clips a record is about: `128 iid, seed 0`."""
+    """Which clips a record is about: `128 iid, seed 0, of attributes and camera`."""
     seeds = record["seeds"]
     which = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
-    return f"{record['n']} {record.get('split', '')}, {which}"
+    return f"{record['n']} {record.get('split', '')}, {which}, of {families(record)}"
 
 
 def decibels(record: dict) -> str:
@@ -118,12 +125,13 @@ def limits(folder: Path = ROOT / "data" / "results") -> str:
              else f"every kind reaches the goal of {percent(GOAL)}")
     text = ("**What fails.** If 0 % is a video made for another prompt and 100 % a real render, the "
             f"shipped checkpoint ({training_cost(card)}) reaches "
-            f"{percent(record['columns']['generated'])} over all kinds of facts; best are "
+            f"{percent(record['columns']['generated'])} over all kinds of facts, on prompts of "
+            f"{families(record)}; best are "
             f"{', '.join(best)}; {below} (`{name}`).")
     motion = found.get("vae-iid.json", {}).get("scores", {}).get("motion_within")
     if motion is not None:
         text += (f" The autoencoder keeps {percent(motion, 1)} of the motion inside a group of four "
-                 "frames (`vae-iid.json`), so videos move in steps, at 2 Hz.")
+                 "frames (`vae-iid.json`): what moves fast moves in steps, at 2 Hz.")
     return text
 
 

@@ -99,10 +99,12 @@ LEAST = 8                               # facts of a kind; rarer kinds are not a
 def scores(column: Tally, real: Tally, shuffled: Tally, weights=None) -> np.ndarray:
     """Fidelity by kind: 0 = as if for another prompt, 1 = as good as a real render.
 
-    (accuracy - shuffled) / (accuracy on real - shuffled), NaN for a kind that is too rare."""
+    (accuracy - shuffled) / (accuracy on real - shuffled); NaN for a kind that is too rare, or of
+    which the captions of other clips are as true (then nothing can be told)."""
     acc, top, chance = (t.accuracy(weights) for t in (column, real, shuffled))
     rare = (real.counts.sum(0) < LEAST) | (column.counts.sum(0) < LEAST)
-    return np.where(rare, np.nan, (acc - chance) / np.maximum(top - chance, 0.05))
+    room = np.where(rare | (top - chance < 0.05), np.nan, top - chance)
+    return (acc - chance) / room
 
 
 def macro(column: Tally, real: Tally, shuffled: Tally, weights=None) -> np.ndarray:

@@ -157,7 +157,8 @@ def read_interaction(video: Video, net: nn.Module | None = None) -> Interaction 
     rest = {color: track for color, track in tracks.items() if color not in figures}
     figures |= {color: solid(footage, color, rest[color], shape)
                 for color, shape in read_shapes(footage, rest, net).items()}
-    return Interaction(figures, dict(scene, count=COUNT_NAMES[len(figures)]), stroke, meal)
+    count = COUNT_NAMES[min(len(figures), len(COUNT_NAMES) - 1)]  # a generated video may have eight
+    return Interaction(figures, dict(scene, count=count), stroke, meal)
 
 # %% ../../nbs/09ebc_interaction.ipynb #fe4d9cdf
 SLACK = 0.25                            # seconds by which a time may be wrong

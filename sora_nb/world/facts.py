@@ -144,7 +144,8 @@ def hit_facts(scene: Scene) -> list[Fact]:
     out = []
     for event in scene.events:
         if event.kind == "hit":
-            _, (t1, x1, *_), (t2, x2, *_) = scene.objects[event.subject].motion.keys
+            _, (t1, x1, *_), *later = scene.objects[event.subject].motion.keys
+            t2, x2, *_ = later[-1] if later else (2 * t1, 2 * x1)  # it goes on through the other
             out.append(Fact("hit", "left" if x1 > 0 else "right", event.subject, event.other))
             share = (x2 - x1) / (t2 - t1) * t1 / x1     # of its speed that it keeps
             after = "stops" if abs(share) < 0.02 else "bounces back" if share < -0.2 else (

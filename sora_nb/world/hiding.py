@@ -164,6 +164,9 @@ def hidden_time(scene: Scene) -> float:
     "A moment (seconds) at which object 0 is hidden: behind its wall, or while the camera is aside."
     if scene.family == "look":
         return LOOK_SECONDS[scene.camera.speed] / 2
+    if scene.family != "occluder":
+        raise ValueError(f"object 0 is not hidden in a scene of {scene.family}: this twin is of an "
+                         "occluder or a look aside")
     times = np.arange(scene.frames) / FPS
     view = opening_view(scene.camera, scene.size, scene.pixels_per_unit)
     obj, wall = scene.objects[:2]

@@ -166,8 +166,16 @@ def _the_hit(scene):
     return event
 
 
+def _first_motion(scene):
+    if not scene.objects:
+        raise ValueError("this twin is of a thing that moves, and the scene has none")
+    return scene.objects[0].motion
+
+
 def too_early(scene: Scene, lead: float = 0.25) -> Scene:
     "The twin in which the second thing moves before the first one touches it."
+    if not lead > 0:
+        raise ValueError(f"lead must be positive seconds, got {lead}")
     event = _the_hit(scene)
     keys = scene.objects[event.other].motion.keys
     early = ((keys[0]), *((max(t - lead, 0.01), *xyz) for t, *xyz in keys[1:]))
@@ -184,7 +192,9 @@ def passed_through(scene: Scene) -> Scene:
 
 def hanging(scene: Scene, time: float = 0.5) -> Scene:
     "The twin in which object 0, which falls or flies, stops in the air at `time` seconds."
-    motion = scene.objects[0].motion
+    if not time > 0:
+        raise ValueError(f"time must be positive seconds, got {time}")
+    motion = _first_motion(scene)
     if motion.kind not in ("drop", "parabola"):
         raise ValueError(f"object 0 neither falls nor flies, its motion is {motion.kind}")
     times = np.append(np.arange(0, time, 1 / FPS), time)
@@ -194,7 +204,7 @@ def hanging(scene: Scene, time: float = 0.5) -> Scene:
 
 def springy(scene: Scene) -> Scene:
     "The twin in which a falling thing bounces higher than it fell."
-    if scene.objects[0].motion.kind != "drop":
+    if _first_motion(scene).kind != "drop":
         raise ValueError("nothing drops in the scene")
     return _moved(scene, 0, scene.objects[0].motion.replace(restitution=1.15))
 

@@ -8,7 +8,7 @@ import math
 import numpy as np
 from .families import Rng, Size, cast_of, setting, stage
 from .optics import Camera, project, rotation, tier
-from .scenes import Event, Object, Scene, Shot
+from .scenes import HUES, Event, Object, Scene, Shot
 from .staging import (FOCAL, FPS, MIN_PIXELS, NEAREST, Placed, between, opening_view,
                                    pick)
 
@@ -97,6 +97,8 @@ def recast(scene: Scene, color: str) -> Scene:
     "The twin in which another hero, of another colour, plays from the first cut on."
     if not scene.shots:
         raise ValueError("there is no cut in the scene")
+    if color not in HUES:
+        raise ValueError(f"color must be one of {', '.join(HUES)}, got {color!r}")
     return scene.replace(events=(Event("recolor", scene.shots[0].start, 0, data=(color,)),))
 
 # %% ../../nbs/02cac_shots.ipynb #96419276

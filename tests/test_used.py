@@ -1,0 +1,193 @@
+"""What somebody found who used the package with the intention to break it: each find has its test."""
+import colorsys
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from sora_nb.checkpoints import find_checkpoint, read_card
+from sora_nb.cli import main
+from sora_nb.files import atomic_write
+from sora_nb.items import BlockMeans
+from sora_nb.labels import Readout, latent_misread, pixel_codes
+from sora_nb.latents import LatentCache, encode_world
+from sora_nb.lexicon import understand
+from sora_nb.measures import decibel, object_psnr, psnr
+from sora_nb.probes.interaction import read_interaction
+from sora_nb.video import Video
+from sora_nb.world import biting, hiding, painting, physics, shots
+from sora_nb.world.record import facts_of
+from sora_nb.world.render import render
+from sora_nb.world.sampler import World
+from sora_nb.world.scenes import HUES
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.setenv("SORA_NB_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+def test_a_cache_is_not_made_among_strange_files(here):
+    precious = {"index.jsonl": b"my single precious line without end", "9x9.f16": b"precious"}
+    for name, data in precious.items():
+        (here / name).write_bytes(data)
+    with pytest.raises(ValueError, match="is not empty, and no latent cache"):
+        LatentCache(here, {"vae": "means"})
+    assert {p.name: p.read_bytes() for p in here.iterdir()} == precious
+
+
+@pytest.mark.parametrize("line", [b'{"x": 1}', b"[1]", b'{"rows": 3}', b"nonsense", b"\xff\xfe",
+                                  b'{"rows": {"clip": 1}}', b'{"rows": {"clip": ["a", "b"]}}'])
+def test_a_damaged_cache_is_named_and_kept(here, line):
+    encode_world(BlockMeans(), World(0), here / "c", 2, quiet=True)
+    with open(here / "c" / "index.jsonl", "ab") as file:
+        file.write(line + b"\n")
+    before = (here / "c" / "index.jsonl").read_bytes()
+    with pytest.raises(ValueError, match="c: line 3 of index.jsonl is damaged"):
+        encode_world(BlockMeans(), World(0), here / "c", 3, quiet=True)
+    assert (here / "c" / "index.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["0x1.f16", "weights.f16", "1x2x3.f16"])
+def test_a_strange_file_among_latents_is_named(here, name):
+    encode_world(BlockMeans(), World(0), here / "c", 1, quiet=True)
+    (here / "c" / name).write_bytes(b"12")
+    with pytest.raises(ValueError, match=f"{name}: is no file of latents"):
+        encode_world(BlockMeans(), World(0), here / "c", 2, quiet=True)
+
+
+def test_no_number_is_no_perfect_score():
+    x, bad = torch.zeros(1, 3, 5, 8, 8), torch.full((1, 3, 5, 8, 8), torch.nan)
+    one = x - 0.5
+    one[0, 0, 0, 0, 0] = torch.nan
+    for other in (bad, one):
+        with pytest.raises(ValueError, match="are all pixels finite"):
+            psnr(x, other)
+        with pytest.raises(ValueError, match="are all pixels finite"):
+            object_psnr([(x, other, torch.ones(1, 5, 8, 8, dtype=torch.uint8))])
+    with pytest.raises(ValueError, match="cannot be -1"):
+        decibel(-1.0)
+    assert decibel(0.0) == np.inf
+
+
+def test_denials_are_told_though_captions_use_the_words():
+    known = frozenset(read_card(find_checkpoint("dit"))["words"])
+    assert {"no", "not", "never"} <= known
+    for prompt, text in {"no red ball": "", "a blue cube and no red ball": "a blue cube",
+                         "a ball with no cube": "a ball", "never show a cube": "",
+                         "a red ball but not a cube": "a red ball",
+                         "don't show a cube": ""}.items():
+        read = understand(prompt, known)
+        assert read.text == text, (prompt, read.text)
+        assert any("is left out: a prompt can only say" in n.message for n in read.notices), prompt
+    for prompt in ("a mini game with no enemy", "the camera does not move", "a ball does not move"):
+        assert not any("can only say" in n.message for n in understand(prompt, known).notices)
+
+
+def test_the_module_is_a_command():
+    def ends(*words):
+        return subprocess.run([sys.executable, "-m", "sora_nb.cli", *words], capture_output=True,
+                              text=True)
+    wrong, right = ends("--nonsense"), ends("--help")
+    assert wrong.returncode == 2 and right.returncode == 0 and "generate" in right.stdout
+
+
+@pytest.mark.parametrize("words", [["encode", ""], ["train", "dit", "--steps", "1", "--data", " "]])
+def test_an_empty_path_is_refused(here, capsys, words):
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 2 and "an empty path" in capsys.readouterr().err
+    assert not list(here.iterdir())
+
+
+def test_a_record_is_not_lost_by_a_slip(here, capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "parsers", "--families", ",", "--clips", "16"])
+    assert "holds no name" in capsys.readouterr().err
+    (here / "parsers-iid.json").write_text(json.dumps(dict(n=300)))
+    few = ["evaluate", "parsers", "--clips", "16", "--families", "image", "--folder", "."]
+    assert main(few) == 2
+    assert "is about 300 clips, more than these 16" in capsys.readouterr().err
+    assert json.loads((here / "parsers-iid.json").read_text()) == dict(n=300)
+    assert main([*few, "--name", "mine"]) == 0 and (here / "mine.json").exists()
+
+
+@pytest.mark.parametrize("twin, error", [
+    (biting.healed, "nobody bites"), (biting.misplaced, "nobody bites"),
+    (painting.erased, "nobody paints"), (painting.displaced, "nobody paints"),
+    (hiding.vanished, "object 0 is not hidden"), (hiding.recolored, "object 0 is not hidden"),
+    (physics.springy, "nothing drops"), (lambda s: physics.too_early(s, lead=-3), "positive"),
+    (lambda s: physics.hanging(s, time=-1), "positive"), (lambda s: shots.recast(s, "red"), "no cut")])
+def test_twins_of_other_scenes_say_what_they_need(twin, error):
+    scene = World(0, families=["attributes"]).scene(1)
+    with pytest.raises(ValueError, match=error):
+        twin(scene)
+
+
+def test_twins_of_empty_scenes_and_strange_colours():
+    game = World(0, families=["game"]).scene(0)
+    for twin in (physics.springy, physics.hanging, hiding.vanished):
+        with pytest.raises(ValueError):
+            twin(game)
+    with pytest.raises(ValueError, match="color must be one of red"):
+        shots.recast(World(0, families=["shots"]).scene(0), "zebra")
+
+
+def test_what_passes_through_has_facts():
+    world = World(0, families=["physics"])
+    hit = next(s for s in map(world.scene, range(50)) if any(e.kind == "hit" for e in s.events))
+    facts_of(physics.passed_through(hit))
+
+
+def test_writing_keeps_links_and_rights(here):
+    (here / "real.txt").write_text("old")
+    os.chmod(here / "real.txt", 0o600)
+    (here / "link.txt").symlink_to("real.txt")
+    with atomic_write(here / "link.txt") as part:
+        part.write_text("new")
+    assert (here / "link.txt").is_symlink() and (here / "real.txt").read_text() == "new"
+    assert (here / "real.txt").stat().st_mode & 0o777 == 0o600
+    with atomic_write(here / ("a" * 245 + ".png")) as part:
+        part.write_text("long")
+    assert len(list(here.iterdir())) == 3
+
+
+def test_a_story_with_eight_colours_is_read():
+    scene = World(0, families=["painter"]).scene(0)
+    frames = render(scene).video.frames.copy()
+    for k, hue in enumerate(HUES.values()):
+        color = np.array(colorsys.hsv_to_rgb(hue / 360, 0.9, 0.9)) * 255
+        frames[:, 52:60, 8 * k + 2:8 * k + 8] = color
+    read_interaction(Video(frames))  # a count of eight is more than captions can say
+
+
+def whole_and_parts(misread):
+    "What labels cost a batch, and the mean of what they cost its rows alone."
+    scenes = map(World(0, families=["attributes"], sizes=[(64, 64)]).scene, range(4))
+    clips = [render(scene, frames=17) for scene in scenes]
+    codes = torch.stack([torch.from_numpy(pixel_codes(c)) for c in clips])
+    torch.manual_seed(0)
+    readout = Readout(16)
+    for p in readout.parameters():
+        p.data = 0.3 * torch.randn_like(p)
+    z = torch.randn(4, 16, 5, 8, 8)
+    cost = lambda rows: sum(x.item() for x in misread(  # noqa: E731
+        z[rows], codes, readout, torch.Generator().manual_seed(1), rows))
+    return cost(slice(None)), (cost(slice(0, 1)) + 3 * cost(slice(1, 4))) / 4
+
+
+def test_labels_cost_two_processes_what_they_cost_one():
+    whole, parts = whole_and_parts(latent_misread)
+    assert abs(whole - parts) < 1e-4
+
+    def own_noise(z, codes, readout, generator, rows):
+        return latent_misread(z, codes[rows], readout, generator)
+    whole, parts = whole_and_parts(own_noise)
+    assert abs(whole - parts) > 1e-3
