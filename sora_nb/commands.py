@@ -147,12 +147,12 @@ def mix_of(args: argparse.Namespace):
 
 
 def reading_steps(args: argparse.Namespace, data) -> int:
-    "How long the text encoder reads first: as asked, or 400 steps if it is new and can."
+    "How long the text encoder reads first: as asked, or 400 steps if it is new, can, and has time."
     can = any(record.get("things") for record in data.records)
     if args.reading and not can:
         raise ValueError("--reading: these latents have no facts about things to read of; clips of "
                          "the world have them, if they were encoded by this version")
-    usual = min(400, args.steps or 400) * (can and not args.init)
+    usual = 400 * (can and not args.init and (args.steps or 400) >= 400)
     return usual if args.reading is None else args.reading
 
 
@@ -261,7 +261,8 @@ def add_train(commands) -> None:
             p.add_argument("--opening", type=natural, default=0, help="steps at first of pictures "
                            "with detailed captions only (default: none)")
             p.add_argument("--reading", type=natural, help="steps in which the text encoder "
-                           "learns to read before (default: 400, or none with --init)")
+                           "learns to read before (default: 400; none with --init, or "
+                           "for shorter trainings)")
             p.add_argument("--budget", type=positive, default=4096,
                            help="tokens a step (default: 4096)")
             p.add_argument("--held-out", type=place, help="the same for the validation loss")

@@ -87,8 +87,8 @@ class Run:
         return [p for p in self.folder.iterdir() if re.fullmatch(pattern, p.name)]
 
     def _scraps(self) -> list[Path]:
-        "What a kill left half-written, under the names of `atomic_write`."
-        return self._named(r"\.(config|step-\d{8}|WEIGHTS)-\w+\.(json|safetensors)")
+        "What a kill left half-written, under the names of `atomic_write` and of safetensors."
+        return self._named(r"\.(config|step-\d{8}|WEIGHTS)-\w+\.(json|safetensors)|\.tmp\w{6}")
 
     def _written(self) -> list[Path]:
         "What trainings left in the folder, beside the configuration."

@@ -187,7 +187,8 @@ class LatentDataset(Dataset):
     def __init__(self, folder: str | Path) -> None:
         folder = Path(folder)
         if not folder.is_dir():
-            raise FileNotFoundError(f"{folder}: there is no such folder")
+            raise FileNotFoundError(f"{folder}: there is no such folder of latents: make one with "
+                                    "`sora-nb encode --clips N`, or encode_world")
         if not (folder / "index.jsonl").exists():
             raise FileNotFoundError(f"{folder} holds no index.jsonl: make one with "
                                     "`sora-nb encode --clips N`, or encode_world")

@@ -142,7 +142,8 @@ class Reader:
         for n, word in enumerate(words[1:], 1):
             if self.single(word) in SHAPES:
                 return n + 1
-            light = word in ("a", "an", "any", "the", "show", "draw", "add")
+            light = word in ("a", "an", "any", "the", "show", "draw", "add") or not (
+                word in self.recognised or word in ".,;:")
             if not light and self.single(word) not in DESCRIBING:
                 return n
         return len(words)

@@ -404,6 +404,7 @@ def check_torn_cache(append_impl, folder: Path) -> None:
             for cut in range(0, len(data), 31):
                 shutil.rmtree(folder / "torn", ignore_errors=True)
                 (folder / "torn").mkdir()
+                shutil.copy(whole.folder / "card.json", folder / "torn")  # it is written first
                 for earlier, content in [*order[:torn], (name, data[:cut])]:
                     with open(folder / "torn" / earlier, "ab") as file:
                         file.write(content)

@@ -65,16 +65,17 @@ def kind_scores(record: dict) -> dict[str, float]:
 
 
 def families(record: dict) -> str:
-    """`attributes and camera`, or how many there are."""
+    """` of attributes and camera`, or of how many; nothing if the record does not tell."""
     names = record.get("families", ())
-    return " and ".join(names) if len(names) < 3 else f"{len(names)} families"
+    listed = " and ".join(names) if len(names) < 3 else f"{len(names)} families"
+    return f" of {listed}" if names else ""
 
 
 def clips(record: dict) -> str:
-    """Which clips a record is about: `128 iid, seed 0, of attributes and camera`."""
+    """Which clips a record is about: `128 iid, seed 0 of attributes and camera`."""
     seeds = record["seeds"]
     which = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
-    return f"{record['n']} {record.get('split', '')}, {which}, of {families(record)}"
+    return f"{record['n']} {record.get('split', '')}, {which}{families(record)}"
 
 
 def decibels(record: dict) -> str:
@@ -125,9 +126,8 @@ def limits(folder: Path = ROOT / "data" / "results") -> str:
              else f"every kind reaches the goal of {percent(GOAL)}")
     text = ("**What fails.** If 0 % is a video made for another prompt and 100 % a real render, the "
             f"shipped checkpoint ({training_cost(card)}) reaches "
-            f"{percent(record['columns']['generated'])} over all kinds of facts, on prompts of "
-            f"{families(record)}; best are "
-            f"{', '.join(best)}; {below} (`{name}`).")
+            f"{percent(record['columns']['generated'])} over all kinds of facts{families(record)}; "
+            f"best are {', '.join(best)}; {below} (`{name}`).")
     motion = found.get("vae-iid.json", {}).get("scores", {}).get("motion_within")
     if motion is not None:
         text += (f" The autoencoder keeps {percent(motion, 1)} of the motion inside a group of four "
