@@ -21,9 +21,38 @@ from test_lessons import LessonError, run
 
 pytestmark = pytest.mark.slow
 TRIES = 8
-BODIES = {  # what a broken function returns of its first argument; 0 * text and 0 * list are empty
-    "identity": "first",
-    "zeros": "0 * first"}
+BODIES = {  # what a broken function returns: its first argument, or its answer without content
+    "identity": "(args + tuple(kwargs.values()))[0]",
+    "zeros": "blank(true(*args, **kwargs))"}
+BREAK = """
+def blank(x):
+    "The same kind of thing without what is in it: zeros, empty texts, False."
+    import dataclasses, types
+    import numpy, torch
+    if isinstance(x, (bool, int, float, complex, str, bytes, numpy.generic)):
+        return type(x)()
+    if isinstance(x, torch.Tensor):
+        return torch.zeros_like(x)
+    if isinstance(x, numpy.ndarray):
+        return numpy.zeros_like(x)
+    if dataclasses.is_dataclass(x) and not isinstance(x, type):
+        made = object.__new__(type(x))
+        for name, value in vars(x).items():
+            object.__setattr__(made, name, blank(value))
+        return made
+    if isinstance(x, tuple):
+        return type(x)(*map(blank, x)) if hasattr(x, "_fields") else tuple(map(blank, x))
+    if isinstance(x, (list, set, frozenset)):
+        return type(x)(map(blank, x))
+    if isinstance(x, dict):
+        return type(x)({{k: blank(v) for k, v in x.items()}})
+    return map(blank, x) if isinstance(x, types.GeneratorType) else x
+
+def break_{name}(true):
+    return lambda {self}*args, **kwargs: {body}
+
+{target} = break_{name}({target})
+"""
 
 
 def code_cells(nb: dict) -> list[tuple[int, str]]:
@@ -41,18 +70,17 @@ def breakable(node: ast.AST, least: int) -> bool:
     return not any(word in decorators for word in special)
 
 
-def functions(nb: dict) -> list[tuple[int, str, str]]:
-    """(cell, name, how to replace it by a body) of every exported function and method."""
+def functions(nb: dict) -> list[tuple[int, str, dict]]:
+    """(cell, name, what `BREAK` has to know) of every exported function and method."""
     found = []
     for i, source in code_cells(nb):
         for node in ast.parse(source).body if source.startswith("#| export") else ():
             if breakable(node, 1):
-                found.append((i, node.name, f"def {node.name}(first=None, *_, **__):\n"
-                                            "    return {body}"))
+                found.append((i, node.name, dict(name=node.name, target=node.name, self="")))
             for method in node.body if isinstance(node, ast.ClassDef) else ():
                 if breakable(method, 2) and not method.name.endswith("init__"):
-                    found.append((i, method.name, f"{node.name}.{method.name} = lambda self, "
-                                                  "first=None, *_, **__: {body}"))
+                    found.append((i, method.name, dict(
+                        name=method.name, target=f"{node.name}.{method.name}", self="self, ")))
     return found
 
 
@@ -69,8 +97,13 @@ def candidates(nb: dict) -> list[tuple[int, str]]:
     words, found = checked(nb), functions(nb)
     found = sorted(found, key=lambda f: f[1] not in words)  # stable: else in the lesson's order
     bodies = list(BODIES.values())
-    return [(i, code.format(body=bodies[(k + turn) % 2]))
-            for turn in range(2) for k, (i, _, code) in enumerate(found)]
+    return [(i, BREAK.format(body=true_self(bodies[(k + turn) % 2], at), **at))
+            for turn in range(2) for k, (i, _, at) in enumerate(found)]
+
+
+def true_self(body: str, at: dict) -> str:
+    """The body of a method, whose true one must be told who it is."""
+    return body.replace("true(", "true(self, ") if at["self"] else body
 
 
 def broken(nb: dict, index: int, code: str) -> dict:
@@ -135,5 +168,6 @@ def test_a_lesson_without_a_check_is_rejected(cell, end, wheel_path, tmp_path):
 def test_the_most_telling_candidates_come_first():
     nb = lesson(EXPORT, "#| export\ndef half(x):\n    return x / 2", "assert half(2) == 1")
     first, second, *_ = candidates(nb)
-    assert first == (1, "def half(first=None, *_, **__):\n    return first")
-    assert second == (0, "def double(first=None, *_, **__):\n    return 0 * first")
+    assert first[0] == 1 and "half = break_half(half)" in first[1] and BODIES["identity"] in first[1]
+    assert second[0] == 0 and "double = break_double(double)" in second[1]
+    assert BODIES["zeros"] in second[1]
