@@ -149,7 +149,7 @@ def check_folder(folder: Path) -> None:
 
 def check_larger(path: Path, clips: int) -> None:
     "Raise if a record that nobody named would take the place of one of more clips."
-    if clips and path.exists() and (there := read_json(path).get("n", 0)) > clips:
+    if path.exists() and (there := read_json(path).get("n", 0)) > clips:
         raise ValueError(f"{path} is about {there} clips, more than these {clips}: measure as "
                          "many, or choose a --name or --folder")
 
@@ -162,7 +162,8 @@ def evaluate(args: argparse.Namespace) -> None:
         raise ValueError(f"{args.clips} clips say nothing: --clips must be at least 16")
     folder, name = args.folder or results_folder(), args.name or f"{args.what}-{args.split}"
     check_folder(folder)
-    check_larger(folder / f"{name}.json", args.clips * (args.name is None))
+    if args.name is None:
+        check_larger(folder / f"{name}.json", args.clips)
     result = args.measure(args)
     print(result_table(result))
     print(write_result(name, result, folder))

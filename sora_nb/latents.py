@@ -30,14 +30,14 @@ from .items import Item, WorldItems, encode_item
 def _shape_name(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
 
-def _shape_of(path: Path) -> tuple[int, ...]:
-    "The c, t, h, w of a file of latents, which are its name."
-    if not re.fullmatch(r"[1-9]\d{0,5}(x[1-9]\d{0,5}){3}", path.stem):
-        raise ValueError(f"{path}: is no file of latents, which are called like 16x5x8x8.f16")
-    return tuple(map(int, path.stem.split("x")))
+def _shape(name: str) -> tuple[int, ...]:
+    "The c, t, h, w of a file of latents, by its name."
+    if not re.fullmatch(r"[1-9]\d{0,5}(x[1-9]\d{0,5}){3}", name):
+        raise ValueError(f"{name}.f16: is no file of latents, which are called like 16x5x8x8.f16")
+    return tuple(map(int, name.split("x")))
 
 def _row_bytes(name: str) -> int:
-    return 2 * math.prod(map(int, name.split("x")))
+    return 2 * math.prod(_shape(name))
 
 def _rows_in(line: bytes, folder: Path, number: int) -> list[tuple[str, int]]:
     "The rows (file, number) that a finished line of the index is about."
@@ -64,8 +64,7 @@ class LatentCache:
         self.index, self.end = self.folder / "index.jsonl", 0
         self.count, self.rows = 0, {}
         lines = self.index.read_bytes().splitlines(True) if self.index.exists() else []
-        have = {p.stem: p.stat().st_size // (2 * math.prod(_shape_of(p)))
-                for p in self.folder.glob("*.f16")}
+        have = {p.stem: p.stat().st_size // _row_bytes(p.stem) for p in self.folder.glob("*.f16")}
         for number, line in enumerate(lines, 1):
             rows = _rows_in(line, self.folder, number) if line.endswith(b"\n") else [("", 0)]
             if any(row >= have.get(name, 0) for name, row in rows):
@@ -151,7 +150,7 @@ class Sample(NamedTuple):
 
 def _rows_of(path: Path) -> np.ndarray:
     "The whole rows `[n,c,t,h,w]` of a file of latents, mapped into memory."
-    shape = _shape_of(path)
+    shape = _shape(path.stem)
     n = path.stat().st_size // (2 * int(np.prod(shape)))
     return np.memmap(path, np.float16, "r", shape=(n, *shape)) if n else np.empty((0, *shape))
 

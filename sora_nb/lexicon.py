@@ -166,11 +166,10 @@ class Reader:
             if reading:
                 why = "same" if reading.exact else "nearest"
                 piece = Piece(" ".join(typed[i:i + n]), reading.text, why, reading.kind)
-            elif gone := self.denies(words[i:i + 8]):
-                n = gone
+            elif n := self.denies(words[i:i + 8]):
                 piece = Piece(" ".join(typed[i:i + n]), "", "denied")
             else:
-                piece = self.lone(typed[i], words[i])
+                n, piece = 1, self.lone(typed[i], words[i])
             out.append(piece)
             i += n
         return out

@@ -168,6 +168,44 @@ def test_a_story_with_eight_colours_is_read():
     read_interaction(Video(frames))  # a count of eight is more than captions can say
 
 
+def test_reading_is_in_the_account(here):
+    from sora_nb.dit import DiT, DiTConfig
+    from sora_nb.latents import LatentDataset
+    from sora_nb.text import TextConfig, TextEncoder, fit_tokenizer
+    from sora_nb.training import train_dit
+    data = LatentDataset(encode_world(BlockMeans(), World(0, families=["attributes"]), here / "c",
+                                      6, quiet=True))
+    tokenizer = fit_tokenizer([c for r in data.records for cs in r["captions"].values() for c in cs])
+
+    def spent(reading):
+        text = TextEncoder(TextConfig.size("nano", tokenizer.vocab_size))
+        dit = DiT(DiTConfig.size("nano", in_dim=12, context_dim=text.context_dim))
+        run = train_dit(dit, text, tokenizer, data, name=f"r{reading}", budget=400, steps=1,
+                        reading=reading, quiet=True)
+        return read_card(run.weights)
+    without, some = spent(0), spent(3)
+    assert some["flops"] > 1.5 * without["flops"] and some["reading"] == 3
+
+
+def test_options_of_the_world_are_refused_for_films(here, capsys):
+    for option in (["--labels", "0.5"], ["--evaluate", "9"]):
+        assert main(["train", "vae", "--steps", "1", "--data", "films", *option]) == 2
+        assert f"{option[0]} is about clips of the world" in capsys.readouterr().err
+
+
+def test_films_of_other_endings_and_damaged_plans(here):
+    from sora_nb.folder import _read_plans
+    from sora_nb.listing import list_folder
+    Video(np.zeros((5, 32, 32, 3), np.uint8)).save(here / "a.gif")
+    for name in ("b.mpg", "c.TIFF"):
+        (here / name).write_bytes(b"film")
+    skipped = {note.file: note.reason for note in list_folder(here).skipped}
+    assert all("is not read: convert it" in skipped[name] for name in ("b.mpg", "c.TIFF"))
+    plans = here / "plans.jsonl"
+    plans.write_bytes(b'{"key": "x", "n": 1}\n[1]\n{"a": 1}\nnonsense\n')
+    assert _read_plans(plans) == {"x": {"key": "x", "n": 1}}
+
+
 def whole_and_parts(misread):
     "What labels cost a batch, and the mean of what they cost its rows alone."
     scenes = map(World(0, families=["attributes"], sizes=[(64, 64)]).scene, range(4))
