@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Callable
 
 # %% ../nbs/21_cli.ipynb #42561e67
-from .commands import Parser, add_encode, add_train, natural, one_line, output, positive
+from .arguments import Parser, natural, one_line, output, positive
+from .commands import add_encode, add_train
 from .evaluations import add_evaluate
 
 # %% ../nbs/21_cli.ipynb #8632f69b

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import operator
 import os
 import time
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ from .clips import PIXELS, ClipReader, Fit, clip_lengths, even_picks
 from .clips import fit_size, native_fps, survey
 from .cuts import find_cuts
 from .files import append, atomic_write
-from .door import between, check_fields, door
+from .door import between, brief, check_fields, door
 from .films import MAX_FRAMES, BadFile
 from .items import VideoItems
 from .latents import LatentCache, encode_items
@@ -120,7 +121,13 @@ class FolderClips(Sequence):
         return len(self.clips)
 
     def __getitem__(self, k: int) -> tuple[Video, dict[str, list[str]]]:
-        entry, plan, picks = self.clips[k]
+        try:
+            entry, plan, picks = self.clips[operator.index(k)]
+        except TypeError:
+            raise TypeError(f"clips have whole numbers, got {brief(k)}; for a few of them write "
+                            "[clips[i] for i in range(3)]") from None
+        except IndexError:
+            raise IndexError(f"there are {len(self)} clips, numbered from 0, got {k}") from None
         fit = Fit(tuple(plan["size"]), tuple(plan["scaled"]))
         frames = self._reader.read(self.listing.folder / entry.name, picks, fit)
         return Video(frames, plan["fps"]), {"descriptive": list(entry.captions) or [""]}

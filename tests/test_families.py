@@ -153,7 +153,7 @@ def test_a_drop_loses_height_and_a_springy_one_gains():
 
 
 @pytest.mark.parametrize("twin, error", [
-    (physics.too_early, "nothing is hit"), (physics.passed_through, "nothing is hit"),
+    (physics.too_early, "there is no hit"), (physics.passed_through, "there is no hit"),
     (physics.hanging, "neither falls nor flies"), (physics.springy, "nothing drops")])
 def test_twins_say_what_they_need(twin, error):
     with pytest.raises(ValueError, match=error):

@@ -890,3 +890,4 @@ def test_train_vae_on_a_folder(here, store, checkpoints, capsys):
     assert card["kind"] == "vae" and card["scores"]["n"] == 1 and card["config"] == was["config"]
     assert card["scores"]["psnr"] == pytest.approx(card["scores"]["psnr_before"], abs=0.1)
     assert card["data"]["source"] == "folder"
+    assert card["history"][-1] == {k: was[k] for k in card["history"][-1]} and card["history"][-1]

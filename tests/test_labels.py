@@ -300,3 +300,15 @@ def test_batches_of_two_processes_ask_the_same(cache, tokenizer):
     whole = module.loss(batch, draw())[0].item()
     parts = [batch.part(rank, 3) for rank in range(3)]
     assert sum(p.share * module.loss(p, draw())[0].item() for p in parts) == pytest.approx(whole, rel=1e-5)
+
+
+def test_batches_without_codes_cost_what_the_flow_costs(cache, tokenizer):
+    module = DiTTraining(*networks(tokenizer), tokenizer, Recipe(steps=1), labels=1.0)
+    opinionated(module.readout)
+    known = token_batch(cache, 0, 0, budget=300)
+    batch = replace(known, codes=None)
+    loss, parts = module.loss(batch, step_generator(0, 0, NOISE))
+    flow = module.flow_loss(batch, step_generator(0, 0, NOISE))
+    assert parts == {} and loss.item() == flow.item()
+    assert module.loss(known, step_generator(0, 0, NOISE))[0].item() > flow.item() + 0.1
+    assert all(part.codes is None for part in (batch.part(0, 2), batch.to("cpu")))

@@ -9,21 +9,26 @@ import numpy as np
 import pytest
 import torch
 
-from sora_nb.checkpoints import find_checkpoint, read_card
+from sora_nb.checkpoints import CheckpointError, find_checkpoint, read_card
 from sora_nb.cli import main
-from sora_nb.files import atomic_write
+from sora_nb.files import atomic_write, read_json
+from sora_nb.denoiser import find_vae
+from sora_nb.folder import FolderClips
 from sora_nb.items import BlockMeans
 from sora_nb.labels import Readout, latent_misread, pixel_codes
 from sora_nb.latents import LatentCache, encode_world
 from sora_nb.lexicon import understand
 from sora_nb.measures import decibel, object_psnr, psnr
+from sora_nb.probes.calibration import evaluate_parsers
+from sora_nb.probes.diversity import evaluate_diversity, evaluate_memory
+from sora_nb.probes.fidelity import evaluate_fidelity
 from sora_nb.probes.interaction import read_interaction
 from sora_nb.video import Video
 from sora_nb.world import biting, hiding, painting, physics, shots
 from sora_nb.world.record import facts_of
 from sora_nb.world.render import render
 from sora_nb.world.sampler import World
-from sora_nb.world.scenes import HUES
+from sora_nb.world.scenes import HUES, Event, Object, Scene
 
 
 @pytest.fixture
@@ -120,8 +125,8 @@ def test_a_record_is_not_lost_by_a_slip(here, capsys):
 
 
 @pytest.mark.parametrize("twin, error", [
-    (biting.healed, "nobody bites"), (biting.misplaced, "nobody bites"),
-    (painting.erased, "nobody paints"), (painting.displaced, "nobody paints"),
+    (biting.healed, "there is no bite"), (biting.misplaced, "there is no bite"),
+    (painting.erased, "there is no paint"), (painting.displaced, "there is no paint"),
     (hiding.vanished, "object 0 is not hidden"), (hiding.recolored, "object 0 is not hidden"),
     (physics.springy, "nothing drops"), (lambda s: physics.too_early(s, lead=-3), "positive"),
     (lambda s: physics.hanging(s, time=-1), "positive"), (lambda s: shots.recast(s, "red"), "no cut")])
@@ -229,3 +234,91 @@ def test_labels_cost_two_processes_what_they_cost_one():
         return latent_misread(z, codes[rows], readout, generator)
     whole, parts = whole_and_parts(own_noise)
     assert abs(whole - parts) > 1e-3
+
+
+@pytest.mark.parametrize("event", [
+    ("recolor", ("pinkish",)), ("recolor", ()), ("recolor", (["red"],)), ("reshape", ("blob",)),
+    ("reshape", ("wall",)), ("bite", (0.0, 0.0, 0.0)), ("bite", (0.0, 0.0, 0.0, float("nan"))),
+    ("bite", (0.0, 0.0, 0.0, -0.1)), ("paint", ("late",)), ("paint", ()), ("vanish", ("red",)),
+    ("paint", (float("inf"),))])
+def test_events_say_at_once_that_they_cannot_be(event):
+    kind, data = event
+    with pytest.raises(ValueError, match=f"the data of {kind} is"):
+        Event(kind, 1.0, 0, 1, data)
+
+
+def test_a_crowd_is_refused_where_it_is_made():
+    render(Scene(tuple(Object(position=(k % 16, k // 16)) for k in range(255)), frames=1, size=(16, 16)))
+    with pytest.raises(ValueError, match="at most 255 objects, .* got 256"):
+        Scene((Object(),) * 256)
+
+
+def test_the_first_event_is_the_earliest():
+    scene = Scene((Object(),), events=(Event("vanish", 2.0, 0), Event("vanish", 1.0, 0)))
+    assert scene.first("vanish").time == 1.0
+    with pytest.raises(ValueError, match="no hit in this scene, whose events are .'vanish', 'vanish'."):
+        scene.first("hit")
+
+
+@pytest.mark.parametrize("odd", [dict(families={"game": -1}), dict(families={"game": float("nan")}),
+                                 dict(families={"game": 0}), dict(families=[]), dict(families={}),
+                                 dict(families={"game": float("inf")}),
+                                 dict(sizes=[]), dict(sizes={(64, 64): -1.0})])
+def test_odd_shares_are_refused(odd):
+    with pytest.raises(ValueError, match="has a share of at least 0"):
+        World(**odd)
+
+
+def test_shares_on_the_command_line(here, capsys):
+    shares = "camera=0.75,image=0.25"
+    assert main(["encode", "--clips", "2", "--out", "c", "--families", shares]) == 0
+    card = read_json(here / "c" / "card.json")
+    assert card["families"] == dict(camera=0.75, image=0.25)
+    assert main(["encode", "--clips", "2", "--out", "c"]) == 2, "another world than that of c"
+    capsys.readouterr()
+    for slip, error in (("camera=x", "is no positive number"), ("camera=1,game", "for each name, or for"),
+                        ("dogs", "family 'dogs' is not known"), ("camera=0", "has a share of at least 0")):
+        try:
+            code = main(["encode", "--clips", "2", "--out", "d", "--families", slip])
+        except SystemExit as leaving:
+            code = leaving.code
+        said = capsys.readouterr().err
+        assert code == 2 and error in said and said.count("\n") == 1, said
+    assert not (here / "d").exists()
+
+
+def test_clips_of_a_folder_have_whole_numbers(here):
+    Video(np.zeros((5, 32, 32, 3), np.uint8)).save(here / "a.gif")
+    clips = FolderClips(here, quiet=True)
+    for odd in ("a", slice(2), 1.5):
+        with pytest.raises(TypeError, match="clips have whole numbers, got"):
+            clips[odd]
+    with pytest.raises(IndexError, match="there are 1 clips, numbered from 0, got 1"):
+        clips[1]
+
+
+@pytest.mark.parametrize("measure", [
+    lambda: evaluate_parsers(0), lambda: evaluate_parsers(-3), lambda: evaluate_fidelity(n=0),
+    lambda: evaluate_parsers(12, families=[]), lambda: evaluate_fidelity(n=1),
+    lambda: evaluate_fidelity(n=3, families=("physics", "game", "bite")),
+    lambda: evaluate_memory(n=0), lambda: evaluate_diversity(prompts=0),
+    lambda: evaluate_diversity(prompts=2, seeds=1)])
+def test_measures_of_nothing_are_refused(measure):
+    with pytest.raises(ValueError, match="at least|can be read"):
+        measure()
+
+
+def test_an_autoencoder_elsewhere_is_found_by_name(here):
+    """A stranger beside the transformer does not hide the one that it knows."""
+    shipped = find_checkpoint("dit")
+    for ending in (".safetensors", ".json"):
+        (here / f"mine{ending}").write_bytes(shipped.with_suffix(ending).read_bytes())
+        (here / f"vae{ending}").write_bytes(find_checkpoint("vae").with_suffix(ending).read_bytes())
+    wanted = read_card(here / "mine.safetensors")["vae_sha256"]
+    assert find_vae(here / "mine.safetensors", wanted) == here / "vae.safetensors", "its own comes first"
+    stranger = dict(read_card(here / "vae.safetensors"), sha256="0" * 64)
+    (here / "vae.json").write_text(json.dumps(stranger))
+    assert find_vae(here / "mine.safetensors", wanted) == find_checkpoint("vae")
+    with pytest.raises(CheckpointError, match="000000000000.*put that autoencoder beside it"):
+        find_vae(here / "mine.safetensors", "1" * 64)
+

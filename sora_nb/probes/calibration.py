@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 import numpy as np
+from ..door import between, brief, door
 from .fidelity import (Tally, by_family, shuffled_tally, table, tally,
                                      together)
 from .results import bootstrap, make_result
@@ -36,15 +37,15 @@ def read_family(family: str, n: int, split: str, seed: int) -> dict[str, Tally]:
     return tallies | dict(shuffled=shuffled_tally(seen["real"], facts, seed))
 
 # %% ../../nbs/09ga_calibration.ipynb #b9817d0d
+@door(n=between(1))
 def evaluate_parsers(n: int = 300, split: str = "iid", seed: int = 0,
                      families: Sequence[str] = KNOWN, *, command: str = "") -> dict:
     """How often the readers are right, as a result record: all facts, all sizes.
 
     n: clips in all, equally many (rounded up) of each family. Columns: real clips, the same with
     blur (sigma in pixels) and noise, and real ones judged by the facts of their siblings."""
-    if unknown := set(families) - set(KNOWN):
-        raise ValueError(f"nobody can read clips of {', '.join(sorted(unknown))}; "
-                         f"choose of {', '.join(KNOWN)}")
+    if not families or set(families) - set(KNOWN):
+        raise ValueError(f"clips of {', '.join(KNOWN)} can be read, got {brief(families)}")
     start, each = time.perf_counter(), -(-n // len(families))
     columns = together([read_family(family, each, split, seed) for family in families])
     count = each * len(families)

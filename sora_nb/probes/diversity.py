@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..door import between, door
 from .cases import STANDARD, cases, remembered, search
 from .fidelity import reconstruct
 from .parsers import Reading, Thing, read
@@ -106,6 +107,7 @@ def sibling_prompts(prompts: int, seeds: int, split: str = "iid", seed: int = 0,
     return search(world, prompts, look, "scene of 17 frames with a new short caption")
 
 # %% ../../nbs/09h_diversity.ipynb #f36b3a38
+@door(prompts=between(1), seeds=between(2))
 def evaluate_diversity(generate: Callable[..., list[Video]] | None = None,
                        vae: nn.Module | None = None, prompts: int = 32, seeds: int = 8,
                        split: str = "iid", seed: int = 0, families: Sequence[str] = STANDARD, *,
@@ -115,9 +117,6 @@ def evaluate_diversity(generate: Callable[..., list[Video]] | None = None,
     generate: (prompts, seed=s) -> one video each. seeds: videos a prompt, at least 2. Columns:
     real (other scenes that fit the same prompt), vae (their reconstructions), broken (one video
     again and again, with new noise), shuffled (videos of all prompts mixed), generated."""
-    if seeds < 2:
-        raise ValueError(f"{seeds} video a prompt cannot differ from others: seeds must be at "
-                         "least 2")
     start, rng = time.perf_counter(), np.random.default_rng(seed)
     found = sibling_prompts(prompts, seeds, split, seed, families)
     clips = [[render(s).video for s in scenes] for _, scenes in found]
@@ -217,6 +216,7 @@ def _thumbnail(frames):
     return frames[:, :h // 2 * 2, :w // 2 * 2].reshape(t, h // 2, 2, w // 2, 2, 3).mean((2, 4))
 
 # %% ../../nbs/09h_diversity.ipynb #223aef7a
+@door(n=between(1))
 def evaluate_memory(videos: Sequence[Video] | None = None, training: TrainingSet | None = None,
                     n: int = 64, split: str = "iid", seed: int = 0,
                     families: Sequence[str] = STANDARD, *, command: str = "",

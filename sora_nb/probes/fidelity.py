@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..door import between, door
 from .cases import STANDARD, STORIES, Case, broken, cases, recolored, remembered
 from .results import bootstrap, make_result
 from .witness import KNOWN, Testimony, testify, verdicts
@@ -75,6 +76,9 @@ def tally(readings: Iterable[Testimony], facts: Iterable[Sequence[Fact]]) -> Tal
 def shuffled_tally(readings: Sequence[Testimony], facts: Sequence[Sequence[Fact]], seed: int = 0,
                    rounds: int = 4) -> Tally:
     "Chance: every reading against the captions of other clips."
+    if len(facts) < 2:
+        raise ValueError(f"chance is measured with the captions of other clips: ask for at least "
+                         f"2 clips of each family, got {len(facts)}")
     shifts = np.random.default_rng(seed).permutation(np.arange(1, len(facts)))[:rounds]
     parts = [tally(readings, [*facts[s:], *facts[:s]]) for s in shifts]
     # row i must belong to caption i: turn the rows back
@@ -177,6 +181,7 @@ def generated(generate: Generate, items: Sequence[Case]) -> list[Video]:
     return generate([c.prompt for c in items], **({} if usual else shape))
 
 
+@door(n=between(1))
 def evaluate_fidelity(generate: Generate | None = None, vae: nn.Module | None = None, n: int = 128,
                       split: str = "iid", seed: int = 0, *, command: str = "",
                       checkpoint: str | None = None, **which) -> dict:

@@ -190,15 +190,10 @@ def paths(view: OpeningView, scene: Scene) -> list[Placed]:
     return out
 
 # %% ../../nbs/02cab_biting.ipynb #573bd569
-def _bites(scene: Scene) -> list[Event]:
-    if not (bites := [e for e in scene.events if e.kind == "bite"]):
-        raise ValueError("this twin is of a bite, and nobody bites in the scene")
-    return bites
-
-
 def healed(scene: Scene, after: float = 0.3) -> Scene:
     "The twin whose food is whole again some seconds after the last bite."
-    last = max(_bites(scene), key=lambda e: e.time)
+    scene.first("bite")                                 # which there must be
+    last = max((e for e in scene.events if e.kind == "bite"), key=lambda e: e.time)
     return scene.replace(events=(*scene.events, Event("heal", last.time + after, last.other)))
 
 
@@ -211,7 +206,7 @@ def misplaced(scene: Scene) -> Scene:
         x, y, z = to_frame([x, y, z], -yaw)
         x, y, z = to_frame([-x, y, z], yaw)
         return event.replace(data=(float(x), float(y), z, radius))
-    _bites(scene)
+    scene.first("bite")
     return scene.replace(events=tuple(mirrored(e) for e in scene.events))
 
 

@@ -166,21 +166,15 @@ def painter(rng: Rng, size: Size, frames: int, split: str) -> Scene:
                      "use 9 frames or more, and one of the native sizes")
 
 # %% ../../nbs/02ca_painting.ipynb #bccc80a5
-def _the_stroke(scene: Scene) -> Event:
-    if not (strokes := [e for e in scene.events if e.kind == "paint"]):
-        raise ValueError("this twin is of a stroke, and nobody paints in the scene")
-    return strokes[0]
-
-
 def erased(scene: Scene) -> Scene:
     "The twin whose canvas forgets the stroke as soon as it is finished."
-    paint = _the_stroke(scene)
+    paint = scene.first("paint")
     return scene.replace(events=(*scene.events, Event("erase", paint.data[0], paint.other)))
 
 
 def displaced(scene: Scene) -> Scene:
     "The twin whose paint appears far from the brush, as if another one, never seen, left it."
-    paint, unseen = _the_stroke(scene), len(scene.objects)
+    paint, unseen = scene.first("paint"), len(scene.objects)
     brush, canvas = scene.objects[paint.subject], scene.objects[paint.other]
     corners = trail(scene, paint)[1]
     upright = np.ptp(corners[:, 0]) < 0.9               # to the side, or else up or down

@@ -159,13 +159,6 @@ def _moved(scene: Scene, k: int, motion: Motion) -> Scene:
     return scene.replace(objects=objects)
 
 
-def _the_hit(scene):
-    event = next((e for e in scene.events if e.kind == "hit"), None)
-    if event is None:
-        raise ValueError("this twin is of a collision, and nothing is hit in the scene")
-    return event
-
-
 def _first_motion(scene):
     if not scene.objects:
         raise ValueError("this twin is of a thing that moves, and the scene has none")
@@ -176,7 +169,7 @@ def too_early(scene: Scene, lead: float = 0.25) -> Scene:
     "The twin in which the second thing moves before the first one touches it."
     if not lead > 0:
         raise ValueError(f"lead must be positive seconds, got {lead}")
-    event = _the_hit(scene)
+    event = scene.first("hit")
     keys = scene.objects[event.other].motion.keys
     early = ((keys[0]), *((max(t - lead, 0.01), *xyz) for t, *xyz in keys[1:]))
     return _moved(scene, event.other, Motion("path", keys=early))
@@ -184,7 +177,7 @@ def too_early(scene: Scene, lead: float = 0.25) -> Scene:
 
 def passed_through(scene: Scene) -> Scene:
     "The twin in which the first thing goes on through the second one, which stays at rest."
-    event = _the_hit(scene)
+    event = scene.first("hit")
     (t0, *_), (t1, x, *_), (t2, *_) = scene.objects[event.subject].motion.keys
     on = ((t0, 0.0, 0.0, 0.0), (t2, x * t2 / t1, 0.0, 0.0))
     return _moved(_moved(scene, event.subject, Motion("path", keys=on)), event.other, Motion())

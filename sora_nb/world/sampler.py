@@ -4,6 +4,7 @@
 
 # %% ../../nbs/02f_sampler.ipynb #1bea779a
 from __future__ import annotations
+import math
 import operator
 from collections.abc import Mapping, Sequence
 import numpy as np
@@ -34,9 +35,9 @@ class World:
                  sizes: Sequence[tuple[int, int]] | Mapping[tuple[int, int], float] | None = None
                  ) -> None:
         self.seed, self.split = seed, check(split, SPLITS, "split")
-        self.sizes = _shares(sizes, IMAGE_SIZES) if sizes else None
+        self.sizes = None if sizes is None else _shares(sizes, IMAGE_SIZES, "size")
         possible = {f: share for f, share in MIXTURE.items() if sizes_of(f, self.sizes)}
-        self.families = _shares(families or possible, MIXTURE)
+        self.families = _shares(possible if families is None else families, MIXTURE, "family")
         for name in self.families:
             if not sizes_of(check(name, FAMILIES, "family"), self.sizes):
                 raise ValueError(f"the family {name} has no clips of the sizes {list(self.sizes)}")
@@ -77,7 +78,12 @@ class World:
                     world_version=WORLD_VERSION, caption_version=CAPTION_VERSION)
 
 
-def _shares(wanted, known: Mapping) -> dict:
+def _shares(wanted, known: Mapping, what: str) -> dict:
     "A name, names, or name -> share, as name -> share."
     wanted = [wanted] if isinstance(wanted, str) else wanted
-    return dict(wanted) if isinstance(wanted, Mapping) else {w: known.get(w, 1.0) for w in wanted}
+    shares = (dict(wanted) if isinstance(wanted, Mapping)
+              else {w: known.get(w, 1.0) for w in wanted})
+    if not sum(shares.values()) > 0 or not all(0 <= x < math.inf for x in shares.values()):
+        raise ValueError(f"each {what} has a share of at least 0, and one of them has more; got "
+                         f"{brief(wanted)}")
+    return shares

@@ -6,13 +6,13 @@
 from __future__ import annotations
 from dataclasses import dataclass, fields
 import numpy as np
-from ..door import between, brief, check_fields, fits, numbers
+from ..door import between, brief, check_fields, fits, is_finite, numbers
 from .motion import Motion, Plain, check, frozen
 from .optics import Camera, rotation
 
 # %% auto #0
-__all__ = ['WORLD_VERSION', 'SHAPES', 'PROPS', 'HUES', 'SIZES', 'LIGHTS', 'PATTERNS', 'TONES', 'EVENTS', 'Object', 'Ground',
-           'Event', 'Level', 'Action', 'Shot', 'Scene']
+__all__ = ['WORLD_VERSION', 'SHAPES', 'PROPS', 'HUES', 'SIZES', 'LIGHTS', 'PATTERNS', 'TONES', 'MOST', 'EVENTS', 'EVENT_DATA',
+           'Object', 'Ground', 'Event', 'Level', 'Action', 'Shot', 'Scene']
 
 # %% ../../nbs/02a_scenes.ipynb #37559f0f
 WORLD_VERSION = 1                       # raise it when a scene would render differently
@@ -23,6 +23,7 @@ SIZES = dict(small=0.36, large=0.58)    # half extent in world units: 11 and 18 
 LIGHTS = ("day", "sunset", "night")
 PATTERNS = ("checkered", "speckled")
 TONES = ("gray", "tan", "green")
+MOST = 255                              # objects in a scene: masks number them in a byte, from 1
 
 # %% ../../nbs/02a_scenes.ipynb #3229be78
 @dataclass(frozen=True)
@@ -73,6 +74,12 @@ class Ground(Plain):
 
 EVENTS = ("hit", "paint", "bite",            # what can happen ...
           "appear", "vanish", "recolor", "reshape", "erase", "heal")    # ... and what cannot
+EVENT_DATA = dict(                           # what some kinds must say besides, and a check of it
+    paint=("(time of its end in seconds,)", lambda end: is_finite(end)),
+    bite=("(x, y, z, radius) in world units, x, y, z from the centre of the food",
+          lambda *bite: not numbers(4, low=-1e6, high=1e6)(bite, {}) and bite[3] > 0),
+    recolor=(f"(one of {', '.join(HUES)},)", lambda hue: fits(hue, str) and hue in HUES),
+    reshape=(f"(one of {', '.join(SHAPES)},)", lambda shape: fits(shape, str) and shape in SHAPES))
 
 
 @dataclass(frozen=True)
@@ -82,11 +89,18 @@ class Event(Plain):
     time: float
     subject: int | None = None
     other: int | None = None
-    data: tuple = ()
+    data: tuple = ()                    # of a paint, bite, recolor or reshape: see EVENT_DATA
 
     def __post_init__(self):
         check_fields(self)
         check(self.kind, EVENTS, "event")
+        what, good = EVENT_DATA.get(self.kind, ("nothing", lambda *data: not data))
+        try:
+            fine = good(*self.data)
+        except TypeError:  # too many, too few, or of another kind
+            fine = False
+        if not fine:
+            raise ValueError(f"the data of {self.kind} is {what}, got {brief(self.data)}")
 
 
 @dataclass(frozen=True)
@@ -176,11 +190,21 @@ class Scene(Plain):
             if not fits(getattr(self, name), tuple[_PARTS[name], ...]):
                 raise TypeError(f"{name} of a scene must be {_PARTS[name].__name__}s, got "
                                 f"{brief(getattr(self, name))}")
+        if len(self.objects) > MOST:
+            raise ValueError(f"a scene has at most {MOST} objects, as its masks are bytes and 0 "
+                             f"is nothing; got {len(self.objects)}")
         for event in self.events:
             for k in (event.subject, event.other):
                 if k is not None and not 0 <= k < len(self.objects):
                     raise ValueError(f"{event.kind} happens to object {k}, but the scene has "
                                      f"{len(self.objects)} objects, numbered from 0")
+
+    def first(self, kind: str) -> Event:
+        "The first event of a kind; ValueError if it never happens."
+        if not (events := [e for e in self.events if e.kind == check(kind, EVENTS, "event")]):
+            raise ValueError(f"there is no {kind} in this scene, whose events are "
+                             f"{[e.kind for e in self.events]}")
+        return min(events, key=lambda e: e.time)
 
     def positions(self, times) -> np.ndarray:
         "Centres of all objects [T, K, 3] in world units."
