@@ -6,7 +6,7 @@
 from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -85,13 +85,15 @@ class Mix:
 class Piece(NamedTuple):
     """What a sample of a batch shows, before noise: latents `[c,t,h,w]` and where they are.
 
-    codes `[8,t,h,w]`: what is seen there (lesson *Labels*), None if nobody knows."""
+    codes `[8,t,h,w]`: what is seen there (lesson *Labels*), None if nobody knows. things: hue ->
+    facts about the thing of that hue (lesson *Reading*)."""
     latents: np.ndarray
     coords: Tensor
     prompt: str
     period: float = 0.0
     extra: bool = False  # the last row is an appended still
     codes: np.ndarray | None = None
+    things: dict = {}
 
 # %% ../nbs/08a_data.ipynb #5069c3da
 @lru_cache(4096)
@@ -104,7 +106,7 @@ def piece_of(z: np.ndarray, record: dict, prompt: str, *, first: int = 0, still:
     grid = Grid.of(z.shape)
     start = 0.0 if still else 4 * max(first - 1, 0) / record["fps"]
     place = _coords(grid, record["fps"], record["pixels_per_unit"], still, start)
-    return Piece(z, place, prompt, period)
+    return Piece(z, place, prompt, period, things=record.get("things") or {})
 
 # %% ../nbs/08a_data.ipynb #bfe5b018
 def _prompt(rng, record: dict, style: str, mix: Mix) -> str:
@@ -198,7 +200,8 @@ class TokenBatch:
 
     tokens `[N,D]` clean; coords `[N,6]`; level `[N]`; loss_mask `[N]` False = known;
     period `[B]` seconds, 0 = not a ring; prompts: B texts; grids: B `Grid`s. codes `[N,4,8]`: what
-    is seen at 8 points of each of a token's 4 cells, 255 = nobody knows.
+    is seen at 8 points of each of a token's 4 cells, 255 = nobody knows; things: for each prompt,
+    hue -> facts about the thing of that hue.
     Of a `part`: rows `[N]`, where its tokens stand among all `whole` tokens of the batch; share,
     what the mean over its noisy tokens counts in the mean over all."""
     tokens: Tensor
@@ -213,6 +216,7 @@ class TokenBatch:
     whole: int = 0
     share: float = 1.0
     codes: Tensor | None = None
+    things: list[dict] = field(default_factory=list)
 
     def to(self, device: torch.device | str) -> TokenBatch:
         "The same batch on `device`."
@@ -239,7 +243,8 @@ class TokenBatch:
             self.loss_mask[rows], self.period[kept], [self.prompts[i] for i in kept],
             [self.grids[i] for i in kept], rows, len(self.tokens),
             noisy[0] / noisy[1] if samples else 0.0,
-            None if self.codes is None else self.codes[rows])
+            None if self.codes is None else self.codes[rows],
+            [self.things[i] for i in kept] if self.things else [])
 
 # %% ../nbs/08a_data.ipynb #b446b0db
 def _draw_times(generator: torch.Generator, pieces: Sequence[Piece], mix: Mix) -> list[np.ndarray]:
@@ -279,7 +284,8 @@ def assemble(pieces: Sequence[Piece], rng: np.random.Generator, generator: torch
         coords=torch.cat([p.coords for p in pieces]),
         segments=Segments([len(p.coords) for p in pieces]), level=flat(levels).float(),
         loss_mask=~flat(known), period=torch.tensor([p.period for p in pieces]),
-        prompts=[p.prompt for p in pieces], grids=grids, codes=_stack_codes(pieces))
+        prompts=[p.prompt for p in pieces], grids=grids, codes=_stack_codes(pieces),
+        things=[p.things for p in pieces])
 
 # %% ../nbs/08a_data.ipynb #94b3ff11
 OPENING = dict(image=1.0, short=0.0, masked=0.0, independent=0.0, styles=(0.0, 0.0, 0.0, 1.0))

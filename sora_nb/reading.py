@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 # %% auto #0
-__all__ = ['hue_tokens', 'questions_of', 'answers', 'pages', 'learn_to_read']
+__all__ = ['hue_tokens', 'questions_of', 'answers', 'Reader', 'pages', 'reader_for', 'learn_to_read']
 
 # %% ../nbs/08ac_reading.ipynb #cf04fe50
 import numpy as np
@@ -54,58 +54,94 @@ def answers(about: dict[str, str], questions: dict[str, list[str]]) -> list[int]
             for kind, values in questions.items()]
 
 # %% ../nbs/08ac_reading.ipynb #5254cfb2
-def pages(tokenizer: Tokenizer, data: LatentDataset, questions: dict[str, list[str]], seed: int,
-          captions: int = 128) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    "Endless: ids and mask `[B,L]`, places `[m,2]` (row, position) of words, answers `[m, kinds]`."
-    rng, pointers = np.random.default_rng([seed, 6]), hue_tokens(tokenizer)
+class Reader(nn.Module):
+    """One matrix that tells, at each word for a hue, every fact about the thing of that hue.
+
+    Raises ValueError if `records` have no facts about things, or no word for a hue is a token."""
+
+    def __init__(self, width: int, tokenizer: Tokenizer, records: Sequence[dict]) -> None:
+        super().__init__()
+        self.questions, self.pointers = questions_of(records), hue_tokens(tokenizer)
+        self.sizes = [len(values) for values in self.questions.values()]
+        self.head = nn.Linear(width, sum(self.sizes))
+        if not self.pointers:
+            raise ValueError("this tokenizer has no token that is a word for a hue: fit one on "
+                             "captions (text.fit_tokenizer)")
+
+    def ask(self, ids: Tensor, things: Sequence[dict]) -> tuple[Tensor, Tensor]:
+        "Words that point at a thing: places `[m,2]` (row, position), right answers `[m, kinds]`."
+        found = [(row, at, answers(things[row][hue], self.questions))
+                 for row, line in enumerate(ids.tolist()) for at, token in enumerate(line)
+                 if (hue := self.pointers.get(token)) in things[row]]
+        places = torch.tensor([place for *place, _ in found], dtype=torch.long).reshape(-1, 2)
+        right = torch.tensor([right for *_, right in found], dtype=torch.long)
+        return places.to(ids.device), right.reshape(-1, len(self.sizes)).to(ids.device)
+
+    def forward(self, tokens: Tensor, places: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        """What wrong answers cost each text `[B]`, and which answers are right `[m, kinds]`.
+
+        tokens: what the encoder says, `[B,L,D]`. The cost is in nats, over all questions, the mean
+        over the words of a text that point at a thing; 0 if there are none."""
+        scores = self.head(rms(tokens)[places[:, 0], places[:, 1]]).split(self.sizes, 1)
+        cost = sum(F.cross_entropy(score, k, ignore_index=-1, reduction="none")
+                   for score, k in zip(scores, right.T))
+        each, row = tokens.new_zeros(len(tokens)), places[:, 0]
+        words = each.index_add(0, row, torch.ones_like(cost)).clamp(min=1)
+        hits = torch.stack([score.argmax(1) == k for score, k in zip(scores, right.T)], 1)
+        return each.index_add(0, row, cost) / words, hits
+
+
+def pages(reader: Reader, tokenizer: Tokenizer, data: LatentDataset, seed: int,
+          captions: int = 64) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    "Endless: ids and mask `[B,L]` of captions, and what `reader` asks: places and answers."
+    rng = np.random.default_rng([seed, 6])
     told = [i for i, r in enumerate(data.records) if r.get("things")]
-    if not pointers:
-        raise ValueError("this tokenizer has no token that is a word for a hue: fit one on "
-                         "captions (text.fit_tokenizer)")
     while True:
         records = [data.records[told[i]] for i in rng.integers(len(told), size=captions)]
         styles = list(records[0]["captions"])
         style = styles[-1 if rng.random() < 0.5 else rng.integers(max(1, len(styles) - 1))]
         texts = [r["captions"].get(style) or next(iter(r["captions"].values())) for r in records]
         ids, mask = tokenizer.encode([t[rng.integers(len(t))] for t in texts])
-        found = [(row, at, answers(records[row]["things"][hue], questions))
-                 for row, line in enumerate(ids.tolist()) for at, token in enumerate(line)
-                 if (hue := pointers.get(token)) in records[row]["things"]]
-        if found:
-            rows, places, right = zip(*found)
-            yield ids, mask, torch.tensor([rows, places]).T, torch.tensor(right)
+        places, right = reader.ask(ids, [r["things"] for r in records])
+        if len(places):
+            yield ids, mask, places, right
 
 # %% ../nbs/08ac_reading.ipynb #1ad320ec
+def reader_for(text: nn.Module, tokenizer: Tokenizer, records: Sequence[dict], seed: int = 0
+               ) -> Reader:
+    "A new reader of what the encoder `text` says, where that is; for each seed always the same."
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        reader = Reader(text.context_dim, tokenizer, records)
+    return reader.to(next(text.parameters()).device)
+
+
 def learn_to_read(text: nn.Module, tokenizer: Tokenizer, data: LatentDataset, steps: int,
-                  seed: int = 0, *, lr: float = 2e-3, captions: int = 128,
+                  seed: int = 0, *, lr: float = 2e-3, captions: int = 64,
+                  reader: Reader | None = None, frozen: bool = False,
                   seen: Callable[[Tensor, Tensor], None] | None = None
                   ) -> list[dict[str, float]]:
     """Train the encoder `text` to tell, at each word for a hue, the facts about the thing.
 
-    Returns, for each step, the share of right answers by kind (NaN: not asked). `seen` is shown the
-    ids and mask of each page. Raises ValueError if `data` has no facts about things."""
-    questions = questions_of(data.records)
-    device, sizes = next(text.parameters()).device, [len(v) for v in questions.values()]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        head = nn.Linear(text.context_dim, sum(sizes)).to(device)
-    parameters = [*text.parameters(), *head.parameters()]
+    reader: trained along. frozen: leave the encoder as it is, and only ask what it knows. seen: is
+    shown the ids and mask of each page. Returns, for each step, the share of right answers by kind
+    (NaN: not asked). Raises ValueError if `data` has no facts about things."""
+    reader = reader or reader_for(text, tokenizer, data.records, seed)
+    device = next(text.parameters()).device
+    parameters = [*(() if frozen else text.parameters()), *reader.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr, betas=(0.9, 0.99), weight_decay=0.01)
     log = []
-    for step, page in zip(range(steps), pages(tokenizer, data, questions, seed, captions)):
+    for step, page in zip(range(steps), pages(reader, tokenizer, data, seed, captions)):
         ids, mask, places, right = (x.to(device) for x in page)
         for group in optimizer.param_groups:
             group["lr"] = lr * min(1, (step + 1) / 50, (steps - step) / (0.3 * steps))
         if seen:
             seen(ids, mask)
-        words = rms(text(ids, mask).tokens)[places[:, 0], places[:, 1]]  # [m, D]
-        scores = head(words).split(sizes, 1)
-        loss = sum(F.cross_entropy(score, k, ignore_index=-1, reduction="sum") / len(k)
-                   for score, k in zip(scores, right.T))
+        cost, hits = reader(text(ids, mask).tokens, places, right)
         optimizer.zero_grad()
-        loss.backward()
+        cost.mean().backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        log.append({kind: float((score.argmax(1) == k)[k >= 0].float().mean())
-                    for kind, score, k in zip(questions, scores, right.T)})
+        log.append({kind: float(hit[k >= 0].float().mean())
+                    for kind, hit, k in zip(reader.questions, hits.T, right.T)})
     return log

@@ -34,7 +34,7 @@ from .lexicon import lexicon
 from .loop import Recipe, Training
 from .measures import decibel, motion_kept, object_psnr, squared_error
 from .pixels import ClipPool, PixelBatch, held_out_clips, vae_batch
-from .reading import learn_to_read
+from .reading import Reader, learn_to_read, reader_for
 from .runs import fit
 from .text import Context
 from .losses import vae_loss
@@ -153,13 +153,16 @@ def train_vae(vae: nn.Module, world, held_out, *, name: str = "vae", out: str | 
 class DiTTraining(Training):
     """Trains a `DiT` and its text encoder on `TokenBatch`es by flow matching (arXiv 2209.03003).
 
-    labels: how much it costs if one matrix cannot read, halfway through, what is seen where."""
+    labels: how much it costs if one matrix cannot read, halfway through, what is seen where.
+    reader, read_on: a reader of the text encoder, and how much its misreadings cost."""
 
     def __init__(self, dit: nn.Module, text: nn.Module, tokenizer, recipe: Recipe,
-                 held_out: Sequence[TokenBatch] = (), labels: float = 0.0, **facts) -> None:
+                 held_out: Sequence[TokenBatch] = (), labels: float = 0.0,
+                 reader: Reader | None = None, read_on: float = 0.0, **facts) -> None:
         super().__init__(recipe)
         self.dit, self.text, self.tokenizer, self.labels = dit, text, tokenizer, labels
         self.readout = Readout(dit.config.width, cells=4) if labels else None
+        self.reader, self.read_on = reader, read_on
         self.held_out, self.known_facts = held_out, facts
         self._text_flops: dict[int, int] = {}  # of one prompt, by its length
 
@@ -179,31 +182,40 @@ class DiTTraining(Training):
     def read_first(self, data: LatentDataset, steps: int) -> None:
         "Let the text encoder learn to read, and count that work like any other."
         start, work = time.perf_counter(), []
-        learn_to_read(self.text, self.tokenizer, data, steps, self.recipe.seed,
+        learn_to_read(self.text, self.tokenizer, data, steps, self.recipe.seed, reader=self.reader,
                       seen=lambda *page: work.append(3 * self.text_work(*page)))
         self.count["flops"] += sum(work)
         self.count["seconds"] += time.perf_counter() - start
 
-    def flow_loss(self, batch: TokenBatch, generator: torch.Generator, **tap) -> Tensor:
+    def flow_loss(self, batch: TokenBatch, generator: torch.Generator,
+                  said: Context | None = None, **tap) -> Tensor:
         "Mean squared error of the predicted flow over the tokens that are not known."
         eps = batch.noise(generator)
         noisy = add_noise(batch.tokens, eps, batch.level)
         flow = self.dit(noisy, batch.level, batch.coords, batch.segments,
-                        self.context(batch.prompts), period=batch.period, **tap)
+                        said or self.context(batch.prompts), period=batch.period, **tap)
         error = (flow - target("flow", batch.tokens, eps, batch.level)).square().mean(1)
         return error[batch.loss_mask].mean()
 
     def loss(self, batch: TokenBatch, generator: torch.Generator) -> tuple[Tensor, dict]:
-        "The loss of the flow, and what a misreading of the layer in the middle costs."
-        if not self.readout or batch.codes is None:
-            return self.flow_loss(batch, generator), {}
-        seen: dict[str, Tensor] = {}
-        flow = self.flow_loss(batch, generator, tap=seen.__setitem__)
-        middle = seen[f"block{self.dit.config.depth // 2}.out"]
-        hue, kind = (cost[batch.loss_mask].mean() for cost in
-                     misread(self.readout(rms(middle)), batch.codes))
-        return flow + self.labels * (hue + kind), dict(flow=flow.item(), hue=hue.item(),
-                                                       kind=kind.item())
+        "The loss of the flow, and what misreadings of the middle and of the words cost."
+        said, seen, costs = self.context(batch.prompts), {}, {}
+        flow = self.flow_loss(batch, generator, said, tap=seen.__setitem__)
+        if self.readout and batch.codes is not None:
+            middle = seen[f"block{self.dit.config.depth // 2}.out"]
+            costs = {name: (self.labels, cost[batch.loss_mask].mean()) for name, cost in zip(
+                ("hue", "kind"), misread(self.readout(rms(middle)), batch.codes))}
+        if self.read_on and batch.things:
+            costs["words"] = (self.read_on, self.misread_words(batch, said))
+        parts = {name: cost.item() for name, (_, cost) in costs.items()}
+        loss = flow + sum(weight * cost for weight, cost in costs.values())
+        return loss, dict(flow=flow.item(), **parts) if parts else {}
+
+    def misread_words(self, batch: TokenBatch, said: Context) -> Tensor:
+        "What the reader gets wrong; each token that is not known pays for the words of its prompt."
+        ids = self.tokenizer.encode(batch.prompts)[0].to(self.device)
+        cost, _ = self.reader(said.tokens, *self.reader.ask(ids, batch.things))
+        return cost[batch.segments.index.to(self.device)][batch.loss_mask].mean()
 
     @torch.no_grad()
     def validate(self) -> float | None:
@@ -236,7 +248,7 @@ def held_out_batches(data: LatentDataset, budget: int = 4096, n: int = 8) -> lis
         batch.level = torch.full_like(batch.level, (i + 0.5) / n)
     return batches
 
-@door(budget=between(1), validate_every=between(0), workers=between(0, 256),
+@door(budget=between(1), read_on=between(0), validate_every=between(0), workers=between(0, 256),
       devices=between(1, 1024), save_every=between(0))
 def train_dit(dit: nn.Module, text: nn.Module, tokenizer, data: LatentDataset, *,
               held_out: LatentDataset | None = None, name: str = "dit",
@@ -244,11 +256,12 @@ def train_dit(dit: nn.Module, text: nn.Module, tokenizer, data: LatentDataset, *
               milestones: Sequence[float] = (), validate_every: int = 500, restart: bool = False,
               workers: int = 0, save_every: float = 60.0, quiet: bool | None = None,
               devices: int = 1, command: str = "", words: Iterable[str] = (), reading: int = 0,
-              labels: float = 0.3, history: Sequence[dict] = (), **recipe) -> Run:
+              read_on: float = 0.0, labels: float = 0.3, history: Sequence[dict] = (), **recipe) -> Run:
     """Train `dit` and its `text` encoder on a latent cache, export both to `out` (or the run).
 
-    reading: steps in which `text` alone learns to read first (`learn_to_read`). labels: how much it
-    costs if the transformer cannot tell, halfway, what is seen where (lesson *Labels*).
+    reading: steps in which `text` alone learns to read first (`learn_to_read`); read_on: how much
+    it costs afterwards if it forgets that. labels: how much it costs if the transformer cannot
+    tell, halfway, what is seen where (lesson *Labels*).
     budget: tokens of a batch. milestones: FLOPs at which the average is exported beside the log.
     devices: processes that share each batch, one a GPU or CPU core.
     words: those that the model knew before; the card has them and those of the captions.
@@ -267,11 +280,14 @@ def train_dit(dit: nn.Module, text: nn.Module, tokenizer, data: LatentDataset, *
     if history:
         facts["history"] = list(history)
     batches = held_out_batches(held_out, budget) if held_out else ()
-    module = DiTTraining(dit, text, tokenizer, Recipe(**recipe), batches, labels, reading=reading,
-                         labels_weight=labels, **facts)
+    recipe = Recipe(**recipe)
+    reads = reading or read_on
+    reader = reader_for(text, tokenizer, data.records, recipe.seed) if reads else None
+    module = DiTTraining(dit, text, tokenizer, recipe, batches, labels, reader, read_on,
+                         reading=reading, labels_weight=labels, read_on_weight=read_on, **facts)
     run = Run(name, dict(module.recipe.fixed(), model=_plain(dit), text=_plain(text),
                          data=data.card, clips=len(data), mix=asdict(mix), budget=budget,
-                         labels=labels, reading=reading), restart)
+                         labels=labels, reading=reading, read_on=read_on), restart)
     if reading and not run.load():
         module.read_first(data, reading)
     fit(module, partial(token_batch, data, module.recipe.seed, budget=budget, mix=mix), run,

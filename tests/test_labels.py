@@ -14,7 +14,7 @@ from sora_nb.labels import (HUE_NAMES, KIND_NAMES, UNKNOWN, Readout, cell_codes,
 from sora_nb.items import BlockMeans, VideoItems
 from sora_nb.latents import LatentDataset, encode_items, encode_world
 from sora_nb.loop import Recipe
-from sora_nb.reading import answers, hue_tokens, learn_to_read, pages, questions_of
+from sora_nb.reading import Reader, answers, hue_tokens, learn_to_read, pages, questions_of, reader_for
 from sora_nb.text import TextConfig, TextEncoder, fit_tokenizer
 from sora_nb.training import DiTTraining, VAETraining, train_dit
 from sora_nb.video import Video
@@ -256,7 +256,8 @@ def readable(vae, batches):
 def test_questions_have_right_answers(cache, tokenizer):
     questions = questions_of(cache.records)
     assert {"shape", "size", "column", "row", "motion"} <= set(questions)
-    ids, _, places, right = next(pages(tokenizer, cache, questions, 0, captions=16))
+    reader = Reader(8, tokenizer, cache.records)
+    ids, _, places, right = next(pages(reader, tokenizer, cache, 0, captions=16))
     pointers = hue_tokens(tokenizer)
     colour = list(questions).index("color")
     for (row, at), line in zip(places.tolist(), right.tolist()):
@@ -291,9 +292,16 @@ def test_a_resumed_training_does_not_read_again(cache, tokenizer, tmp_path, monk
         train_dit(*networks(tokenizer), tokenizer, cache, name="read", budget=200, steps=6, reading=8)
 
 
+def reading_module(cache, tokenizer, labels=1.0, read_on=0.5):
+    dit, text = networks(tokenizer)
+    reader = reader_for(text, tokenizer, cache.records)
+    return DiTTraining(dit, text, tokenizer, Recipe(steps=1), (), labels, reader, read_on)
+
+
 def test_batches_of_two_processes_ask_the_same(cache, tokenizer):
-    "The parts' losses, weighted by their shares, make up the whole batch's, labels included."
-    module = DiTTraining(*networks(tokenizer), tokenizer, Recipe(steps=1), labels=1.0)
+    """The parts' losses, weighted by their shares, make up the whole batch's, with what labels and
+    words cost."""
+    module = reading_module(cache, tokenizer)
     opinionated(module.readout)
     batch = token_batch(cache, 0, 2, budget=600)
     draw = lambda: step_generator(0, 0, NOISE)  # noqa: E731
@@ -312,3 +320,68 @@ def test_batches_without_codes_cost_what_the_flow_costs(cache, tokenizer):
     assert parts == {} and loss.item() == flow.item()
     assert module.loss(known, step_generator(0, 0, NOISE))[0].item() > flow.item() + 0.1
     assert all(part.codes is None for part in (batch.part(0, 2), batch.to("cpu")))
+
+
+def check_prompts_and_things(batch, tokenizer):
+    "Whatever a prompt calls by its hue is among its things."
+    pointers, named = hue_tokens(tokenizer), 0
+    for line, things in zip(tokenizer.encode(batch.prompts)[0].tolist(), batch.things, strict=True):
+        hues = {pointers[token] for token in line if token in pointers}
+        assert hues - {"green"} <= things.keys()        # grounds may be green, too
+        named += len(hues)
+    assert named > 5
+
+
+def test_prompts_bring_the_facts_about_their_things(cache, tokenizer):
+    batch = token_batch(cache, 0, 0, budget=600)
+    check_prompts_and_things(batch, tokenizer)
+    for rank in range(2):
+        part = batch.part(rank, 2)
+        assert all(things in [t for p, t in zip(batch.prompts, batch.things) if p == prompt]
+                   for prompt, things in zip(part.prompts, part.things, strict=True))
+    for things in (batch.things[1:] + batch.things[:1], batch.things[::-1]):
+        with pytest.raises(AssertionError):
+            check_prompts_and_things(replace(batch, things=things), tokenizer)
+
+
+def test_words_that_forget_their_sentence_cost(cache, tokenizer):
+    batch = token_batch(cache, 0, 0, budget=400)
+    draw = lambda: step_generator(0, 0, NOISE)  # noqa: E731
+    without = reading_module(cache, tokenizer, labels=0, read_on=0.0)
+    module = reading_module(cache, tokenizer, labels=0)
+    flow, none = without.loss(batch, draw())
+    loss, parts = module.loss(batch, draw())
+    assert none == {} and parts.keys() == {"flow", "words"} and parts["words"] > 1
+    assert loss.item() == pytest.approx(flow.item() + 0.5 * parts["words"], rel=1e-5)
+    assert module.loss(replace(batch, things=[]), draw())[1] == {}, "films: nobody knows"
+    text = list(module.text.parameters())
+    (loss - module.flow_loss(batch, draw())).backward()
+    assert max(float(p.grad.abs().max()) for p in text if p.grad is not None) > 1e-4
+    assert all(p.grad is None or not p.grad.any() for p in module.dit.parameters())
+
+
+def test_the_cost_of_reading_is_of_each_text_alone(cache, tokenizer):
+    text = networks(tokenizer)[1]
+    reader = reader_for(text, tokenizer, cache.records)
+    about = next(r["things"] for r in cache.records if len(r["things"]) > 1)
+    one, other = list(about)[:2]
+    texts = [f"a {one} ball", "nothing is named", f"a {one} ball and a {other} ball and a {one} ball"]
+    ids, mask = tokenizer.encode(texts)
+    places, right = reader.ask(ids, [about] * 3)
+    cost, hits = reader(text(ids, mask).tokens, places, right)
+    assert places[:, 0].tolist() == [0, 2, 2, 2] and cost.shape == (3,) and len(hits) == 4
+    assert cost[1] == 0 < cost[0]
+    for k in (0, 2):
+        ids, mask = tokenizer.encode(texts[k:k + 1])
+        alone, _ = reader(text(ids, mask).tokens, *reader.ask(ids, [about]))
+        assert alone.item() == pytest.approx(cost[k].item(), rel=1e-4)
+
+
+def test_asking_leaves_an_encoder_as_it_is(cache, tokenizer):
+    text = networks(tokenizer)[1]
+    before = [p.clone() for p in text.parameters()]
+    log = learn_to_read(text, tokenizer, cache, 60, captions=16, frozen=True, lr=3e-2)
+    assert all(torch.equal(a, b) for a, b in zip(before, text.parameters()))
+    assert np.mean([row["color"] for row in log[-5:]]) > 0.5 > np.mean([r["color"] for r in log[:3]])
+    learn_to_read(text, tokenizer, cache, 1, captions=16)
+    assert not all(torch.equal(a, b) for a, b in zip(before, text.parameters()))
