@@ -116,7 +116,7 @@ def _pictures(path: Path) -> Iterator[Picture]:
     from PIL import Image, ImageSequence
 
     convert, begin = VideoReformatter().reformat, 0.0
-    with Image.open(path, formats=("PNG", "GIF", "WEBP", "JPEG", "MPO")) as file:
+    with Image.open(path, formats=("PNG", "GIF", "WEBP", "JPEG")) as file:
         _check_area(file.height, file.width)
         if file.format == "GIF" and not _tail(path).rstrip(b"\0").endswith(b";"):
             raise ValueError("its end is missing")

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 # %% ../nbs/08_latents.ipynb #61fbd571
 from .door import between, brief, door, fits
-from .files import DiskFullError, append, atomic_write, read_json
+from .files import DiskFullError, append, atomic_write, only_writer, read_json
 from .items import Item, WorldItems, encode_item
 
 # %% ../nbs/08_latents.ipynb #467beb2e
@@ -47,6 +47,16 @@ def _rows_in(line: bytes, folder: Path, number: int) -> list[tuple[str, int]]:
         raise ValueError(f"{folder}: line {number} of index.jsonl is damaged: encode into a new "
                          "folder") from None
 
+def _claim(folder: str | Path) -> Path:
+    "A folder for latents, made if it is not there; ValueError if it is somebody else's."
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    there = {p.name for p in folder.iterdir() if p.name[0] != "."} - {"plans.jsonl"}
+    if there and "card.json" not in there:
+        raise ValueError(f"{folder} is not empty, and no latent cache: choose another folder, or "
+                         "a new one")
+    return folder
+
 class LatentCache:
     """A folder of latents: one file of float16 rows for each shape, `index.jsonl`, `card.json`.
 
@@ -54,12 +64,7 @@ class LatentCache:
     off by a crash is dropped when the folder is opened again."""
 
     def __init__(self, folder: str | Path, card: dict) -> None:
-        self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        there = {p.name for p in self.folder.iterdir() if p.name[0] != "."} - {"plans.jsonl"}
-        if there and "card.json" not in there:
-            raise ValueError(f"{self.folder} is not empty, and no latent cache: choose another "
-                             "folder, or a new one")
+        self.folder = _claim(folder)
         self._check_card(card)
         self.index, self.end = self.folder / "index.jsonl", 0
         self.count, self.rows = 0, {}
@@ -116,8 +121,15 @@ def encode_items(vae: torch.nn.Module, items: Dataset | Sequence,
                  workers: int = 0, quiet: bool = False) -> Path:
     """Encode all items that `folder` does not hold yet; returns the folder.
 
-    workers: processes that prepare (render) items. card: what must match to go on later."""
-    cache = LatentCache(folder, card)
+    workers: processes that prepare (render) items. card: what must match to go on later. Raises
+    BusyError if another process encodes into the folder."""
+    with only_writer(_claim(folder)):
+        _encode_rest(vae, items, LatentCache(folder, card), workers, quiet)
+    return Path(folder)
+
+def _encode_rest(vae: torch.nn.Module, items: Dataset | Sequence, cache: LatentCache, workers: int,
+                 quiet: bool) -> None:
+    "Encode the items that a cache does not hold yet."
     todo = Subset(items, range(cache.count, len(items)))
     start, first, told = time.perf_counter(), cache.count, time.perf_counter()
     for item in DataLoader(todo, batch_size=None, num_workers=workers, collate_fn=lambda x: x):
@@ -127,7 +139,6 @@ def encode_items(vae: torch.nn.Module, items: Dataset | Sequence,
             told, rate = now, (cache.count - first) / (now - start)
             print(f"encoded {cache.count}/{len(items)}  {rate:.1f} clips/s  "
                   f"eta {(len(items) - cache.count) / rate:.0f} s", flush=True)
-    return cache.folder
 
 @door(n=between(1, 10**8), start=between(0), workers=between(0, 256))
 def encode_world(vae: torch.nn.Module, world, folder: str | Path, n: int, *, vae_sha256: str = "",

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 from .checkpoints import save_checkpoint
 from .data import StepDataset
 from .disk import Run
+from .files import only_writer
 from .loop import Training
 from .ranks import launch, placement
 
@@ -131,15 +132,16 @@ def fit(module: Training, make: Callable[[int], object], run: Run, *, save_every
     batches (0 = in the loop). devices: processes that share each batch (`.part(rank, devices)` of
     it), one a GPU or one a CPU core. quiet: no progress lines (None = quiet in a notebook).
     validate_every: steps. milestones: FLOPs at which the average is exported to the run folder."""
-    state = run.load()
-    if state:
-        module.restore(state)
-    run.rewind(module.done)
-    if module.total is None or module.done < module.total:
-        quiet = "ipykernel" in sys.modules if quiet is None else quiet
-        keeper = Keeper(run, save_every, quiet, validate_every, milestones)
-        with run.reporting():
-            launch(partial(_train, module, make, keeper, workers, devices), devices)
+    with only_writer(run.folder):
+        state = run.load()
+        if state:
+            module.restore(state)
+        run.rewind(module.done)
+        if module.total is None or module.done < module.total:
+            quiet = "ipykernel" in sys.modules if quiet is None else quiet
+            keeper = Keeper(run, save_every, quiet, validate_every, milestones)
+            with run.reporting():
+                launch(partial(_train, module, make, keeper, workers, devices), devices)
     module.ema.swap(module)
     module.eval()
     return run

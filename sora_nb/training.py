@@ -256,7 +256,8 @@ def train_dit(dit: nn.Module, text: nn.Module, tokenizer, data: LatentDataset, *
               milestones: Sequence[float] = (), validate_every: int = 500, restart: bool = False,
               workers: int = 0, save_every: float = 60.0, quiet: bool | None = None,
               devices: int = 1, command: str = "", words: Iterable[str] = (), reading: int = 0,
-              read_on: float = 0.0, labels: float = 0.3, history: Sequence[dict] = (), **recipe) -> Run:
+              read_on: float = 0.0, labels: float = 0.3, history: Sequence[dict] = (),
+              **recipe) -> Run:
     """Train `dit` and its `text` encoder on a latent cache, export both to `out` (or the run).
 
     reading: steps in which `text` alone learns to read first (`learn_to_read`); read_on: how much
@@ -273,6 +274,7 @@ def train_dit(dit: nn.Module, text: nn.Module, tokenizer, data: LatentDataset, *
     if not fits(words := list(words), Sequence[str]):
         raise TypeError(f"words must be texts, got {brief(words)}")
     _check_out(out)
+    token_batch(data, 0, 0, budget=budget, mix=mix)  # can there be batches at all?
     facts = dict(command=command, data=data.card, vae_sha256=data.card.get("vae_sha256"),
                  mix=asdict(mix), budget=budget,
                  words=sorted(lexicon(c for r in data.records for v in r["captions"].values()

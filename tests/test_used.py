@@ -9,20 +9,25 @@ import numpy as np
 import pytest
 import torch
 
+import made
 from sora_nb.checkpoints import CheckpointError, find_checkpoint, read_card
 from sora_nb.cli import main
-from sora_nb.files import atomic_write, read_json
+from sora_nb.files import BusyError, atomic_write, only_writer, read_json
 from sora_nb.denoiser import find_vae
+from sora_nb.disk import run_folder
+from sora_nb.films import frames_of
 from sora_nb.folder import FolderClips
-from sora_nb.items import BlockMeans
+from sora_nb.items import BlockMeans, WorldItems
 from sora_nb.labels import Readout, latent_misread, pixel_codes
-from sora_nb.latents import LatentCache, encode_world
+from sora_nb.latents import LatentCache, LatentDataset, encode_items, encode_world
 from sora_nb.lexicon import understand
 from sora_nb.measures import decibel, object_psnr, psnr
 from sora_nb.probes.calibration import evaluate_parsers
 from sora_nb.probes.diversity import evaluate_diversity, evaluate_memory
 from sora_nb.probes.fidelity import evaluate_fidelity
+from sora_nb.probes.results import read_result, write_result
 from sora_nb.probes.interaction import read_interaction
+from sora_nb.training import train_dit
 from sora_nb.video import Video
 from sora_nb.world import biting, hiding, painting, physics, shots
 from sora_nb.world.record import facts_of
@@ -322,3 +327,75 @@ def test_an_autoencoder_elsewhere_is_found_by_name(here):
     with pytest.raises(CheckpointError, match="000000000000.*put that autoencoder beside it"):
         find_vae(here / "mine.safetensors", "1" * 64)
 
+
+
+def test_two_writers_of_one_folder(here):
+    """The second one is told, and what the first one wrote stays whole."""
+    items = WorldItems(World(0), 3)
+
+    class Nested(torch.utils.data.Dataset):
+        "While item 1 is made, somebody else encodes into the same folder."
+
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, i):
+            if i == 1:
+                with pytest.raises(BusyError, match="c is being written to by another process"):
+                    encode_world(BlockMeans(), World(0), here / "c", 3, quiet=True)
+            return items[i]
+
+    card = dict(World(0).card, start=0, vae_sha256="", latent=BlockMeans().config.latent)
+    encode_items(BlockMeans(), Nested(), here / "c", card, quiet=True)
+    encode_world(BlockMeans(), World(0), here / "d", 3, quiet=True)
+    assert len(LatentDataset(here / "c")) == 3
+    for path in (here / "d").iterdir():
+        assert (here / "c" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_the_lock_of_a_dead_writer_is_open(here):
+    code = ("import os, sys; from sora_nb.files import only_writer\n"
+            "with only_writer(sys.argv[1]): os.kill(os.getpid(), 9)")
+    subprocess.run([sys.executable, "-c", code, str(here)])
+    assert (here / ".lock").exists()
+    with only_writer(here):
+        code = ("import sys; from sora_nb.files import only_writer\n"
+                "with only_writer(sys.argv[1]): pass")
+        other = subprocess.run([sys.executable, "-c", code, str(here)], capture_output=True, text=True)
+    assert other.returncode == 1 and "BusyError" in other.stderr
+
+
+def test_two_trainings_of_one_name(here):
+    data, run = made.latents(here / "c"), run_folder("twice")
+    run.mkdir(parents=True)
+    (run / "config.json").write_text("{}")
+    with only_writer(run), pytest.raises(BusyError, match="another process"):
+        train_dit(*made.networks(), data, name="twice", steps=1, budget=400, restart=True)
+
+
+@pytest.mark.parametrize("name", ["../evil", "/evil", "a/b", "", ".", "..", ".json", "a\\0b"])
+def test_records_have_plain_names(here, name):
+    record = read_result("vae-iid")
+    with pytest.raises(ValueError, match="plain name"):
+        write_result(name, record, here)
+    assert list(here.iterdir()) == []
+    assert write_result("mine-1.5", record, here).name == "mine-1.5.json"
+
+
+def test_too_few_prompts_for_any_kind_of_fact():
+    with pytest.raises(ValueError, match="no kind of fact is stated 8 times by these 2 prompts"):
+        evaluate_fidelity(n=2, families=("image",))
+
+
+def test_text_that_is_called_a_picture(here):
+    (here / "text.png").write_text("hello")
+    with pytest.raises(ValueError, match="cannot be read") as caught:
+        list(frames_of(here / "text.png"))
+    assert "MPO" not in str(caught.value) and "text.png" in str(caught.value)
+
+
+def test_a_budget_that_fits_nothing_is_refused_before_anything_is_made(here):
+    data = made.latents(here / "c")
+    with pytest.raises(ValueError, match="budget"):
+        train_dit(*made.networks(), data, name="small", steps=1, budget=1)
+    assert not run_folder("small").exists()

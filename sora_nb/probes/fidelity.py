@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['KINDS', 'LEAST', 'NATIVE', 'Generate', 'GOAL', 'Tally', 'watch', 'tally', 'shuffled_tally', 'broken_tally', 'scores',
            'macro', 'groups', 'together', 'controls', 'reconstruct', 'column', 'generated', 'evaluate_fidelity',
-           'fidelity_result', 'table', 'by_family']
+           'fidelity_result', 'table', 'normalised', 'by_family']
 
 # %% ../../nbs/09g_fidelity.ipynb #2ff0c81d
 KINDS = tuple(WORDS)                    # every kind of fact that captions have words for
@@ -208,6 +208,9 @@ def fidelity_result(columns: dict[str, Tally], *, n: int, split: str, **record) 
     "The record of tallies, which must include real and shuffled."
     real, chance = columns["real"], columns["shuffled"]
     by_kind = {name: scores(t, real, chance) for name, t in columns.items()}
+    if np.isnan(by_kind["real"]).all():
+        raise ValueError(f"no kind of fact is stated {LEAST} times by these {n} prompts: ask for "
+                         "more clips")
     ends = {name: bootstrap(lambda w, t=t: macro(t, real, chance, w), n)
             for name, t in columns.items()}
     worst = {name: [KINDS[int(np.nanargmin(s))], round(float(np.nanmin(s)), 4)]
@@ -230,15 +233,35 @@ def table(columns: dict[str, Tally]) -> dict[str, dict[str, float]]:
 GOAL = 0.97                             # share of facts of a kind that should be read in real clips
 
 
+def normalised(columns: dict[str, Tally]) -> dict[str, list[float]]:
+    """Fidelity of each column over all facts, with its interval: [value, low, high].
+
+    Columns real (1) and shuffled (0) set the scale; without a scale there is nothing."""
+    def score(t: Tally, weights: np.ndarray) -> np.ndarray:
+        share, real, chance = ((weights @ x.hits.sum(1)) / np.maximum(weights @ x.counts.sum(1), 1)
+                               for x in (t, columns["real"], columns["shuffled"]))
+        return np.where(real > chance, share - chance, np.nan) / np.maximum(real - chance, 1e-9)
+
+    n, found = len(columns["real"].hits), {}
+    for name, t in columns.items():
+        value = float(score(t, np.ones(n)))
+        if name not in ("real", "shuffled") and np.isfinite(value):
+            ends = bootstrap(lambda w, t=t: score(t, w), n)
+            found[name] = [round(float(x), 4) for x in (value, *ends)]
+    return found
+
+
 def by_family(columns: dict[str, Tally], names: Sequence[str]) -> dict[str, dict]:
     """Family -> clips, share of all facts that hold in each column, and what is hard to read.
 
-    names: the family of every clip. weak: kinds with less than `GOAL` on real clips: share."""
+    names: the family of every clip. fidelity: the shares as `normalised`. weak: kinds with less
+    than `GOAL` on real clips: share."""
     rows, names = {}, np.array(names)
     for family in dict.fromkeys(names.tolist()):
         own = {name: t.among(names == family) for name, t in columns.items()}
         kinds = own["real"].accuracy()
         rows[family] = dict(n=int((names == family).sum()), **{
             name: round(float(t.hits.sum() / t.counts.sum()), 4) for name, t in own.items()},
+            fidelity=normalised(own),
             weak={KINDS[k]: round(float(kinds[k]), 4) for k in np.nonzero(kinds < GOAL)[0]})
     return rows

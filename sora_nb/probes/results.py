@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import math
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -114,6 +115,8 @@ def results_folder() -> Path:
 def write_result(name: str, result: Mapping[str, Any], folder: Path | None = None) -> Path:
     "Check a record and write it as NAME.json, whole or not at all."
     check_result(result)
+    if not re.fullmatch(r"\w[\w.+-]*", name):
+        raise ValueError(f"a record has a plain name such as 'fidelity-mine', got {brief(name)}")
     path = Path(folder or results_folder()) / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
