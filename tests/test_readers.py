@@ -303,9 +303,9 @@ def mean_of_mask(footage, track, shape, camera):
 
 def test_columns_and_rows(monkeypatch):
     check_columns_and_rows()
-    for broken in (lambda v: v.replace(frames=v.frames[:, :, ::-1].copy()),     # mirrored
-                   lambda v: v.replace(frames=v.frames[:, ::-1].copy()),        # upside down
-                   lambda v: v[5:] if len(v) > 5 else v):                       # not the first frame
+    for broken in (lambda v: v.replace(frames=v.frames[:, :, ::-1].copy()),  # mirrored
+                   lambda v: v.replace(frames=v.frames[:, ::-1].copy()),     # upside down
+                   lambda v: v[5:] if len(v) > 5 else v):               # begins too late
         with pytest.raises(AssertionError):
             check_columns_and_rows(broken)
     with monkeypatch.context() as patch, pytest.raises(AssertionError):
@@ -371,7 +371,7 @@ def check_loops(loops):
         return [loops(render(scene).video[:cut]) for scene in scenes(family, n)]
     whole, part = say("periodic", 8), say("periodic", 8, 11)
     others = say("shots", 4) + say("physics", 5) + say("camera", 5) + say("image", 1)
-    assert all(whole) and np.mean(part) <= 0.25 and np.mean(others) <= 0.05, (whole, part, others)
+    assert all(whole) and np.mean(part) <= 0.5 and np.mean(others) <= 0.05, (whole, part, others)
 
 
 def test_loops():
