@@ -271,3 +271,31 @@ def test_broken_stories_tell_nothing():
         for case in cases.cases(4, "iid", 5, families=(family,)):
             video = render(cases.broken(case.scene)).video
             assert not any(true for _, true in verdicts(testify(video, case.facts), case.facts))
+
+
+def check_places(read):
+    "At least 97 % of the columns and rows of who is in the picture at first."
+    said = {"column": [], "row": []}
+    for clip in clips("painter") + clips("bite"):
+        for kind, true in judge_interaction(read(clip), clip.facts):
+            if kind in said:
+                said[kind].append(true)
+    assert min(map(len, said.values())) > 20
+    assert min(map(np.mean, said.values())) >= 0.97, said
+
+
+def upside_down(clip):
+    "Broken: the spots of a reading, upside down and left for right."
+    def turned(spot):
+        return spot and spot._replace(u=-spot.u, v=-spot.v)
+    reading = read_once(clip)
+    figures = {c: replace(f, spot=turned(f.spot)) for c, f in reading.figures.items()}
+    return replace(reading, figures=figures)
+
+
+def test_columns_and_rows():
+    check_places(read_once)
+    rejects(check_places, upside_down, lambda clip: None)
+    for painted in readings("painter"):
+        for color in ("white", painted.stroke.color):
+            assert painted.figures[color].spot is None, "in captions, it has no place"

@@ -1,21 +1,29 @@
 """Readers of stories: each check passes on our code and rejects broken variants and forgeries."""
 
 import dataclasses
+import functools
 import itertools
 
 import numpy as np
 import pytest
 
-from sora_nb.probes import hiding, laws, parsers, takes
+from sora_nb.probes import hiding, laws, parsers, places, takes
+from sora_nb.probes.arcade import read_game
+from sora_nb.probes.interaction import doubts, judge_interaction, read_interaction
 from sora_nb.probes.parsers import judge, read
 from sora_nb.probes.pixels import Footage, find_tracks, free_ground
+from sora_nb.probes.referee import faults
 from sora_nb.probes.shapes import spoil
+from sora_nb.probes.witness import testify, verdicts
 from sora_nb.world import hiding as hiding_world
 from sora_nb.world import physics
-from sora_nb.world.facts import framing_facts, hiding_facts, hit_facts, motion_of
+from sora_nb.world.facts import framing_facts, hiding_facts, hit_facts, motion_of, over_time
+from sora_nb.world.layout import LAYOUT
+from sora_nb.world.record import facts_of
 from sora_nb.world.render import render
 from sora_nb.world.sampler import World
-from sora_nb.world.scenes import Motion, Object, Scene
+from sora_nb.world.optics import Camera
+from sora_nb.world.scenes import SHAPES, Motion, Object, Scene
 
 
 def scenes(family, n, want=lambda scene: True, seed=0, **which):
@@ -260,3 +268,131 @@ def test_tales_are_about_someone():
     a, b = (o.color for o in scene.objects)
     swapped = tuple(f._replace(value={a: b, b: a}.get(f.value, f.value)) for f in facts)
     assert not dict(judge(reading, swapped))["hit"]
+
+
+# --- columns and rows -------------------------------------------------------------------------
+
+MIXED = ("attributes", "camera", "image", "look", "occluder", "physics", "framing", "shots")
+
+
+@functools.cache
+def placed(n=24):
+    world = World(8, "iid", MIXED)
+    return [world[i] for i in range(n)]
+
+
+def words(readings, clips):
+    "Shares of true columns and rows."
+    said = [word for reading, clip in zip(readings, clips)
+            for word in judge(reading, [f for f in clip.facts if f.kind in (*LAYOUT, "color")])]
+    return [np.mean([true for kind, true in said if kind == of]) for of in LAYOUT]
+
+
+def check_columns_and_rows(see=lambda video: video):
+    assert min(words([read(see(c.video)) for c in placed()], placed())) >= 0.97
+
+
+def mean_of_mask(footage, track, shape, camera):
+    "Broken: the middle of the pixels is the centre."
+    if not track.area[0]:
+        return None
+    (row, column), half = track.center[0], np.array(footage.size) / 2 / footage.scale
+    return places.Spot(column / footage.scale - half[1], half[0] - row / footage.scale,
+                       (half[1], half[0]))
+
+
+def test_columns_and_rows(monkeypatch):
+    check_columns_and_rows()
+    for broken in (lambda v: v.replace(frames=v.frames[:, :, ::-1].copy()),  # mirrored
+                   lambda v: v.replace(frames=v.frames[:, ::-1].copy()),     # upside down
+                   lambda v: v[5:] if len(v) > 5 else v):               # begins too late
+        with pytest.raises(AssertionError):
+            check_columns_and_rows(broken)
+    with monkeypatch.context() as patch, pytest.raises(AssertionError):
+        patch.setattr(parsers, "find_spot", mean_of_mask)
+        check_columns_and_rows()
+    with monkeypatch.context() as patch, pytest.raises(AssertionError):         # no grace, no sense
+        patch.setattr(places, "cell", lambda across, down: ("center", "middle"))
+        check_columns_and_rows()
+
+
+def test_grace_is_small():
+    "Columns and rows of the next clip's captions are hardly ever right."
+    for kind in LAYOUT:
+        spots = [places.Spot(u, u, (1.0, 1.0)) for u in np.linspace(-0.99, 0.99, 400)]
+        assert np.mean([len(places.names(spot, kind)) for spot in spots]) < 1.3, kind
+
+
+def seen_centre(find, scene, k=0):
+    "How far (pixels: right, up) a reader is from the centre of thing k."
+    footage, obj = Footage.of(render(scene, frames=1).video), scene.objects[k]
+    spot = find(footage, find_tracks(footage)[obj.color], obj.shape, Camera())
+    return np.abs(np.array(spot[:2]) - over_time(scene)[0, k, :2]) * footage.scale
+
+
+def check_cut_off(find):
+    "The centre of what the border cuts off, or a neighbour covers, is where it is."
+    for shape in SHAPES:
+        for place in ((-2.1, 0.0), (2.0, 0.0)):
+            scene = Scene((Object(shape, "red", "large", place, yaw=0.4),))
+            assert seen_centre(find, scene).max() < 2, (shape, place)
+    for shape in ("cube", "cylinder"):
+        front = Object("cube", "blue", "large", (0.5, -0.9))
+        assert seen_centre(find, Scene((Object(shape, "red", "large", (0.0, 0.6), yaw=0.4), front))
+                           ).max() < 1.5, shape
+
+
+def test_what_is_cut_off(monkeypatch):
+    check_cut_off(places.find_spot)
+    for broken in (mean_of_mask, lambda *some: places.find_spot(*some)._replace(v=0.0)):
+        with pytest.raises(AssertionError):
+            check_cut_off(broken)
+    monkeypatch.setattr(places, "free_edges", lambda *_: np.ones(4, bool))     # believes all edges
+    with pytest.raises(AssertionError):
+        check_cut_off(places.find_spot)
+
+
+def test_who_is_not_there_has_no_place():
+    scene = Scene((Object("sphere", "red", "small", (0.0, 0.0)),))
+    video = render(scene, frames=4).video
+    late = video.replace(frames=np.concatenate([np.full_like(video.frames[:1], 90), video.frames]))
+    facts = [f for f in facts_of(scene) if f.kind in (*LAYOUT, "color", "shape")]
+    assert all(true for _, true in judge(read(video), facts))
+    said = dict(judge(read(late), facts))
+    assert said["color"] and not said["column"] and not said["row"]
+
+
+# --- loops ------------------------------------------------------------------------------------
+
+
+def check_loops(loops):
+    "Yes to what repeats; no to films, to what ends elsewhere, and to a part of a period."
+    def say(family, n, cut=None):
+        return [loops(render(scene).video[:cut]) for scene in scenes(family, n)]
+    whole, part = say("periodic", 8), say("periodic", 8, 11)
+    others = say("shots", 4) + say("physics", 5) + say("camera", 5) + say("image", 1)
+    assert all(whole) and np.mean(part) <= 0.5 and np.mean(others) <= 0.05, (whole, part, others)
+
+
+def test_loops():
+    "In their own family loops cannot be denied, so the reader must be asked about others."
+    check_loops(lambda video: read(video).scene["loop"] == "loop")
+    for broken in (lambda video: True, lambda video: False,
+                   lambda video: parsers.repeats(Footage.of(video))):       # films are loops, too
+        with pytest.raises(AssertionError):
+            check_loops(broken)
+
+
+def test_arguments_are_checked():
+    reading = read(render(ball(Motion()), frames=1).video)
+    for call, what in ((lambda: read_game("a.mp4"), "read_game: video must be Video"),
+                       (lambda: read_interaction(np.zeros((3, 8, 8, 3))), "video must be Video"),
+                       (lambda: testify(None, ()), "testify: video must be Video"),
+                       (lambda: testify(render(ball(Motion()), frames=1).video, ("red",)), "facts"),
+                       (lambda: verdicts("nothing", ()), "verdicts: seen must be"),
+                       (lambda: judge(reading, ("red",)), "judge: facts must be"),
+                       (lambda: judge_interaction(reading, ()), "judge_interaction: reading must"),
+                       (lambda: doubts(reading), "doubts: reading must be"),
+                       (lambda: faults(reading), "faults: reading must be")):
+        with pytest.raises(TypeError, match=what):
+            call()

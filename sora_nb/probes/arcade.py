@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 import numpy as np
+from ..door import door
 from .pixels import Footage, hue_labels, neighbours
 from ..video import Video
 from ..world.backdrop import LIGHT, TONE, object_color
@@ -235,6 +236,7 @@ def guess_game(video: Video) -> tuple[GameReading, float] | None:
     return reading, likeness(footage, reading, ground, known)
 
 
+@door()
 def read_game(video: Video) -> GameReading | None:
     "The game that a video shows, from its frames alone; None when it shows none."
     try:

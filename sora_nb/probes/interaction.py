@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 import numpy as np
+from ..door import door
 from .arcade import read_game
 from .backdrop import light_and_tone
 from .meals import Meal, find_meal
@@ -15,6 +16,7 @@ from .motions import measure
 from .parsers import passes, read_scene, read_thing, relations
 from .pixels import (Footage, Track, box_of, find_tracks, free_ground, neighbours,
                                    unproject)
+from .places import Spot, find_spot, names
 from .shapes import read_shapes, shape_net
 from .strokes import REACH, Stroke, canvas_mask, has_canvas, read_stroke
 from ..video import Video
@@ -63,6 +65,7 @@ class Figure:
     told: Mapping[str, str]             # kind of fact -> value
     u: np.ndarray                       # [T] view units right of the image centre; NaN if unseen
     depth: float                        # of the centre when first seen, world units
+    spot: Spot | None = None            # of the centre in the first frame; not of canvas, brush
     whom: str | None = None             # the colour that it paints on, or bites
     start: float | None = None          # seconds of the stroke, or of the first and last bite
     stop: float | None = None
@@ -72,7 +75,7 @@ def solid(footage: Footage, color: str, track: Track, shape: str) -> Figure:
     "A figure that neither paints nor eats."
     thing = read_thing(footage, color, track, shape, Camera())
     claims = {kind: getattr(thing, kind) for kind in ("color", "shape", "size", "motion", "speed")}
-    return Figure({k: v for k, v in claims.items() if v}, thing.u, thing.depth)
+    return Figure({k: v for k, v in claims.items() if v}, thing.u, thing.depth, thing.spot)
 
 
 def at_column(footage: Footage, x: float) -> np.ndarray:
@@ -91,8 +94,8 @@ def painting_figures(footage: Footage, mask: np.ndarray, stroke: Stroke) -> dict
     middle = first + BRUSH[0] * (1 - TIP) * focal(footage.scale) / REACH
     told = dict(color=stroke.color, shape="brush", stroke=stroke.form, way=stroke.way)
     told |= dict(after=stroke.after) if stroke.after else {}
-    brush = Figure(told, at_column(footage, middle), depth - BRUSH[1], "white", stroke.start,
-                   stroke.stop)
+    brush = Figure(told, at_column(footage, middle), depth - BRUSH[1], None, "white",
+                   stroke.start, stroke.stop)
     return {"white": canvas, stroke.color: brush}
 
 
@@ -110,8 +113,9 @@ def meal_figures(footage: Footage, tracks: Mapping[str, Track], meal: Meal,
     told = dict(color=meal.eater, shape="eater", size=meal.size, side=meal.side, after=meal.after,
                 bites="once" if len(meal.times) == 1 else "twice")
     u = (eater.center[:, 1] - footage.size[1] / 2) / footage.scale
-    return {meal.food: Figure(whole, food.u, food.depth),
-            meal.eater: Figure(told, u, depth, meal.food, meal.times[0], meal.times[-1])}
+    spot = find_spot(footage, eater, "eater", Camera())
+    return {meal.food: Figure(whole, food.u, food.depth, food.spot),
+            meal.eater: Figure(told, u, depth, spot, meal.food, meal.times[0], meal.times[-1])}
 
 # %% ../../nbs/09ebc_interaction.ipynb #a5316908
 @dataclass(frozen=True, eq=False)
@@ -131,6 +135,7 @@ def without(free: np.ndarray, mask: np.ndarray, rim: int) -> np.ndarray:
     return free
 
 
+@door()
 def read_interaction(video: Video, net: nn.Module | None = None) -> Interaction | None:
     """Everything about a painter or an eater, from frames alone; None if the video shows neither.
 
@@ -182,6 +187,8 @@ def shows(reading: Interaction, fact: Fact, colors: Mapping[int, str]) -> bool:
     figure, other = (reading.figures.get(colors.get(k)) for k in (fact.subject, fact.other))
     if figure is None or (other is None) != (fact.other is None):
         return False
+    if fact.kind in LAYOUT:
+        return fact.value in names(figure.spot, fact.kind)
     if fact.kind in ("relation", "pass"):
         return fact.value in (relations if fact.kind == "relation" else passes)(figure, other)
     return (figure.told.get(fact.kind) == fact.value and on_time(fact, figure)
@@ -196,23 +203,24 @@ def parts(reading: Interaction, facts: Sequence[Fact]) -> dict[int, str]:
             for k, color in ((f.subject, doer), (f.other, whom))}
 
 
+@door()
 def judge_interaction(reading: Interaction | None,
                       facts: Sequence[Fact]) -> list[tuple[str, bool]]:
     """(kind, is it true) of every fact; of a video that shows no interaction, none is true.
 
-    Places in the picture are not judged, as in lesson 09e. Who is not named by a colour is known by
-    the part in the story: who paints, who bites, on or into what."""
+    Who is not named by a colour is known by the part in the story: who paints, who bites, on or
+    into what."""
     colors = {f.subject: f.value for f in facts if f.kind == "color"}
     if reading is not None:
         colors = parts(reading, facts) | colors
-    return [(f.kind, reading is not None and shows(reading, f, colors)) for f in facts
-            if f.kind not in LAYOUT]
+    return [(f.kind, reading is not None and shows(reading, f, colors)) for f in facts]
 
 # %% ../../nbs/09ebc_interaction.ipynb #93b5dd94
 KEPT, BESIDE = 0.35, 0.74               # least share of the paint kept, and of new paint at the tip
 HEALED, MARK, MOUTH = 0.045, 0.03, 1.82  # shares of the food; radii from the eater to the mark
 
 
+@door()
 def doubts(reading: Interaction | None) -> list[str]:
     "Why what was read cannot happen in a world in which what happens leaves a trace; [] if it can."
     if reading is None:

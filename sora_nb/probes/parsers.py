@@ -20,6 +20,7 @@ from .laws import collision, lifted, name_flight
 from .motions import HALFWAY, ground_track, measure, name_motion, only_hidden
 from .pieces import how_many
 from .pixels import Footage, Track, find_tracks, free_ground
+from .places import Spot, find_spot, names
 from .shapes import best_frames, read_shapes, shape_net
 from .takes import cuts, film_motions, read_takes
 from ..video import Video
@@ -48,6 +49,7 @@ class Thing:
     speed: str | None                   # slow or fast, of those that slide
     u: np.ndarray                       # [T] view units right of the image centre; NaN if unseen
     depth: float                        # of the centre when first seen, world units
+    spot: Spot | None = None            # of the centre in the first frame, if it is seen there
 
 
 class Tale(NamedTuple):
@@ -100,7 +102,8 @@ def read_thing(footage: Footage, color: str, track: Track, shape: str, path: Cam
     _, depth = measure(footage, track, shape, path, t if motion in AIRBORNE else seen)
     u = (track.center[:, 1] - footage.size[1] / 2) / footage.scale
     size = "large" if half > HALFWAY else "small"
-    return Thing(color, shape, size, half, motion, speed, u, depth)
+    return Thing(color, shape, size, half, motion, speed, u, depth,
+                 find_spot(footage, track, shape, path))
 
 # %% ../../nbs/09e_parsers.ipynb #07a51f2c
 def repeats(footage: Footage) -> bool:
@@ -148,7 +151,9 @@ def read_film(footage: Footage, tracks: Mapping[str, Track], free: np.ndarray, e
     "Parse a film with cuts at these frames."
     takes, ground = read_takes(footage, free, edges)
     shapes = read_shapes(footage, tracks, net)
-    motions, things = film_motions(footage, takes, shapes), {}
+    motions, things, first = film_motions(footage, takes, shapes), {}, takes[0].of(footage)
+    spots = {c: find_spot(first, track, shapes[c], takes[0].camera)
+             for c, track in find_tracks(first).items() if c in shapes}
     for take in sorted(takes, key=lambda take: (take.shot != "wide", take.start - take.stop)):
         piece = take.of(footage)
         seen = {c: t for c, t in find_tracks(piece).items() if c in shapes and c not in things}
@@ -156,7 +161,7 @@ def read_film(footage: Footage, tracks: Mapping[str, Track], free: np.ndarray, e
             thing = read_thing(piece, c, track, shapes[c], take.camera, motions.get(c))
             u = np.full(len(footage.frames), np.nan)
             u[take.start:take.stop] = thing.u
-            things[c] = replace(thing, u=u)
+            things[c] = replace(thing, u=u, spot=spots.get(c))
     shots = tuple((t.shot, t.start / footage.fps, t.stop / footage.fps) for t in takes)
     return Reading(things, {**ground, "camera": None, "camera speed": None}, shots=shots)
 
@@ -171,7 +176,7 @@ def read(video: Video, net: nn.Module | None = None) -> Reading:
                read_take(footage, tracks, free, net))
     count = sum(how_many(track, footage.zoom) for track in tracks.values())
     reading.scene.update(count=COUNT_NAMES[min(count, len(COUNT_NAMES) - 1)],
-                         loop="loop" if repeats(footage) else None)
+                         loop="loop" if repeats(footage) and not edges else None)
     return reading
 
 # %% ../../nbs/09e_parsers.ipynb #09ad4259
@@ -211,6 +216,8 @@ def holds(reading: Reading, fact: Fact, colors: Mapping[int, str]) -> bool:
         raise ValueError(f"{fact} is about an object whose colour is not stated, so nobody can "
                          "say which one in the picture it is; judge captions that name colours")
     thing = reading.things.get(colors[fact.subject])
+    if fact.kind in LAYOUT:
+        return fact.value in names(thing.spot if thing else None, fact.kind)
     if fact.kind in ("relation", "pass"):
         other = reading.things.get(colors.get(fact.other))
         between = relations if fact.kind == "relation" else passes
@@ -223,7 +230,6 @@ def holds(reading: Reading, fact: Fact, colors: Mapping[int, str]) -> bool:
 
 @door()
 def judge(reading: Reading, facts: Sequence[Fact]) -> list[tuple[str, bool]]:
-    "(kind, is it true) of every fact of the world; places in the picture are not judged."
+    "(kind, is it true) of every fact of the world."
     colors = {fact.subject: fact.value for fact in facts if fact.kind == "color"}
-    judged = (fact for fact in facts if fact.kind not in LAYOUT)
-    return [(fact.kind, holds(reading, fact, colors)) for fact in judged]
+    return [(fact.kind, holds(reading, fact, colors)) for fact in facts]

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 import numpy as np
+from ..door import door
 from .arcade import GameReading
 from ..world.game import Level, State, legal_moves, step
 from ..world.game_facts import move_of
@@ -45,6 +46,7 @@ def _faults(level: Level, walls: np.ndarray, a: State, b: State) -> Iterator[str
         yield "coin lost"
 
 
+@door()
 def faults(reading: GameReading) -> list[Fault]:
     "All broken rules of a game, in the order of time; none for a legal game."
     level, walls, states = reading.level, reading.board.walls, reading.states

@@ -5,6 +5,7 @@
 # %% ../../nbs/09ec_witness.ipynb #1c3331a7
 from __future__ import annotations
 from collections.abc import Sequence
+from ..door import door
 from .arcade import GameReading, read_game
 from .interaction import Interaction, judge_interaction, read_interaction
 from .parsers import READ, Reading, judge, read
@@ -29,6 +30,7 @@ def is_story(facts: Sequence[Fact]) -> bool:
     return any(fact.kind in ("stroke", "bites") for fact in facts)
 
 
+@door()
 def testify(video: Video, facts: Sequence[Fact]) -> Testimony:
     "What the frames say, read by the one who knows the things that the facts speak of."
     if is_game(facts):
@@ -36,6 +38,7 @@ def testify(video: Video, facts: Sequence[Fact]) -> Testimony:
     return read_interaction(video) if is_story(facts) else read(video)
 
 # %% ../../nbs/09ec_witness.ipynb #571b8d1b
+@door()
 def verdicts(seen: Testimony, facts: Sequence[Fact]) -> list[tuple[str, bool]]:
     "(kind, is it true) of every fact, by what `testify` returned for facts of that sort."
     if is_game(facts):
