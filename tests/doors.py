@@ -9,12 +9,14 @@ import numpy as np
 import torch
 
 import tiny
-from sora_nb import checkpoints, diffusion as D, lexicon, losses, sampling, text
-from sora_nb.clips import clip_lengths, even_picks, fit_size
-from sora_nb.cuts import find_cuts
+from sora_nb import (checkpoints, diffusion as D, lexicon, losses, masks, measures, pixels, sampling,
+                     text)
+from sora_nb.clips import clip_lengths, even_picks, fit_size, native_fps, survey
+from sora_nb.cuts import cut_scores, find_cuts, looks
 from sora_nb.data import Mix
 from sora_nb.dit import DiT, DiTConfig, dit_flops
-from sora_nb.folder import FolderRecipe
+from sora_nb.files import append, read_json
+from sora_nb.folder import FolderClips, FolderRecipe, plan
 from sora_nb.items import BlockMeans, VideoItems
 from sora_nb.latents import LatentDataset, encode_items, encode_world
 from sora_nb.listing import list_folder
@@ -23,13 +25,15 @@ from sora_nb.orders import Shape
 from sora_nb.patches import (Grid, Segments, coordinates, pack, pack_budget, patchify, unpack,
                              unpatchify)
 from sora_nb.plain import clean
-from sora_nb.probes import results
+from sora_nb.probes import cases, diversity, results, shapes
 from sora_nb.probes.parsers import judge, read
 from sora_nb.runs import Run
 from sora_nb.sora import Sora
 from sora_nb.training import train_dit, train_vae
 from sora_nb.vae import VAEConfig, VideoVAE
-from sora_nb.video import Video, grid, strip
+from sora_nb.video import Video, display_factor, grid, strip
+from sora_nb.world import (biting, families, film, game, hiding, levels, mixture, optics, painting,
+                           physics, shots)
 from sora_nb.world.captions import caption, caption_corpus, write
 from sora_nb.world.motion import Motion
 from sora_nb.world.optics import Camera
@@ -104,6 +108,33 @@ def camera_of(**changes):
     return film_of(camera=Camera(**changes))
 
 
+def rng():
+    return np.random.default_rng(0)
+
+
+@cache
+def drawn_of(family: str, fits=lambda scene: True) -> Scene:
+    "The first scene of a family that fits."
+    world = World(3, "iid", [family])
+    return next(s for s in map(world.scene, range(100)) if fits(s))
+
+
+def collision():
+    return drawn_of("physics", _collides)
+
+
+def falling():
+    return drawn_of("physics", _falls)
+
+
+def _collides(scene):
+    return bool(scene.events)
+
+
+def _falls(scene):
+    return scene.objects[0].motion.kind == "drop"
+
+
 def facts():
     return facts_of(World(0, families="attributes").scene(1))
 
@@ -148,6 +179,19 @@ def trained_vae(**settings):
     world = World(families=["attributes"], sizes=[(64, 64)])
     return train_vae(VideoVAE(VAEConfig.size("nano")), world, world, quiet=True, restart=True,
                      steps=1, evaluate=0, calibrate=1, **settings)
+
+
+def told(call):
+    "A call whose answer is not looked at."
+    return lambda **k: call(**k) and None
+
+
+def film_file() -> Path:
+    path = folder() / "films" / "a.gif"
+    if not path.exists():
+        path.parent.mkdir()
+        Video(np.zeros((9, 32, 32, 3), np.uint8), 8.0).save(path)
+    return path
 
 
 Z, X = torch.zeros(1, 16, 2, 2, 2), torch.zeros(1, 3, 5, 16, 16)
@@ -321,4 +365,90 @@ DOORS = {
                                                       seed=0)),
     "read": Door(read, dict(video=video(2))),
     "judge": Door(judge, dict(reading=read(video(2)), facts=facts())),
+    # families, impossible twins, games
+    **{f"family {name}": Door(make, dict(rng=rng(), size=(48, 96) if name == "framing" else (64, 64),
+                                         frames=17, split="train"))
+       for name, make in mixture.FAMILIES.items()},
+    "draw": Door(mixture.draw, dict(rng=rng(), family="bite", split="train",
+                                    sizes={(64, 64): 1.0, (48, 96): 0.5})),
+    "too_early": Door(physics.too_early, dict(scene=collision(), lead=0.25)),
+    "passed_through": Door(physics.passed_through, dict(scene=collision())),
+    "hanging": Door(physics.hanging, dict(scene=falling(), time=0.5)),
+    "springy": Door(physics.springy, dict(scene=falling())),
+    "erased": Door(painting.erased, dict(scene=drawn_of("painter"))),
+    "displaced": Door(painting.displaced, dict(scene=drawn_of("painter"))),
+    "healed": Door(biting.healed, dict(scene=drawn_of("bite"), after=0.3)),
+    "misplaced": Door(biting.misplaced, dict(scene=drawn_of("bite"))),
+    "hidden_time": Door(hiding.hidden_time, dict(scene=drawn_of("look"))),
+    "vanished": Door(hiding.vanished, dict(scene=drawn_of("look"))),
+    "recolored": Door(hiding.recolored, dict(scene=drawn_of("look"))),
+    "recast": Door(shots.recast, dict(scene=drawn_of("shots"), color="red")),
+    "shot_of": Door(shots.shot_of, dict(kind="close", hero=Object())),
+    "name_shot": Door(shots.name_shot, dict(camera=Camera())),
+    "horizon": Door(shots.horizon, dict(camera=Camera(), height=64, pixels_per_unit=32.0)),
+    "held_out": Door(families.held_out, dict(color="red", shape="cube", motion="still")),
+    "held_out_stroke": Door(painting.held_out_stroke, dict(color="red", form="line")),
+    "held_out_bite": Door(biting.held_out_bite, dict(eater="red", food="blue", shape="cube")),
+    "held_out_game": Door(levels.held_out_game, dict(player="red", coins=2, light="day")),
+    "make_level": Door(levels.make_level, dict(rng=rng(), shape=(7, 7), coins=2, guarded=True,
+                                               walls=(0.1, 0.3))),
+    "start": Door(game.start, dict(level=drawn_of("game").level)),
+    "commands": Door(game.commands, dict(actions=(Action("up", 0.0, 1.0),), count=4)),
+    "timed": Door(game.timed, dict(names=["up", "left"])),
+    "play": Door(lambda **k: game.play(**k), dict(level=drawn_of("game").level,
+                                                  actions=("left", "right"))),
+    "policy": Door(game.policy, dict(level=drawn_of("game").level, rng=rng(), careful=True,
+                                     state=game.start(drawn_of("game").level))),
+    "random_policy": Door(game.random_policy, dict(level=drawn_of("game").level, rng=rng(),
+                                                   state=game.start(drawn_of("game").level))),
+    "film": Door(told(film.film), dict(scene=drawn_of("game"), size=(64, 64), times=[0.0, 0.5])),
+    "tier": Door(optics.tier, dict(height=64, width=64)),
+    "focal": Door(optics.focal, dict(pixels_per_unit=32.0)),
+    # rulers: those of losses pass NaN on
+    "squared_error": Door(measures.squared_error, dict(a=X, b=X), False),
+    "decibel": Door(measures.decibel, dict(error=0.01)),
+    "psnr": Door(measures.psnr, dict(a=X, b=X + 0.5, mask=torch.ones(1, 1, 5, 16, 16).bool())),
+    "object_psnr": Door(measures.object_psnr, dict(triples=[(X, X + 0.5, X[:, 0] + 1)])),
+    "motion_kept": Door(measures.motion_kept, dict(triples=[(X, X, X[:, 0] + 1)], group=4), False),
+    "ssim": Door(measures.ssim, dict(a=X, b=X, window=7), False),
+    "fold": Door(measures.fold, dict(x=X[:, :, :4], size=(2, 2, 2)), False),
+    "unfold": Door(measures.unfold, dict(x=Z, size=(2, 2, 2)), False),
+    "haar": Door(measures.haar, dict(x=X[:, :, :4]), False),
+    "unhaar": Door(measures.unhaar, dict(x=Z), False),
+    "haar_loss": Door(measures.haar_loss, dict(error=X[:, :, :4], levels=2), False),
+    "motion": Door(pixels.motion, dict(pixels=X, ids=X[:, 0].long())),
+    "pixel_weight": Door(pixels.pixel_weight, dict(pixels=X, ids=X[:, 0].long(), objects=4.0,
+                                                   changing=2.0, moving=15.0), False),
+    "LossWeights": Door(losses.LossWeights, dict(square=10.0, haar=0.1, ssim=0.1, kl=5e-5,
+                                                 scale=0.25, scale_share=0.25, rough=0.15)),
+    "known_frames": Door(masks.known_frames, dict(rng=rng(), kind="start", rows=5)),
+    "known_box": Door(masks.known_box, dict(rng=rng(), grid=Grid(5, 4, 4))),
+    "known_tokens": Door(masks.known_tokens, dict(rng=rng(), grid=Grid(5, 4, 4), extra=False)),
+    # cases, and what is spoiled
+    "cases": Door(told(cases.cases), dict(n=1, split="iid", seed=0, size=(64, 64), frames=17,
+                                          families=("attributes",), style="medium")),
+    "rearranged": Door(cases.rearranged, dict(scene=drawn_of("attributes"))),
+    "cases.recolored": Door(cases.recolored, dict(scene=drawn_of("attributes"))),
+    "broken_game": Door(cases.broken_game, dict(scene=drawn_of("game"))),
+    "broken_story": Door(cases.broken_story, dict(scene=drawn_of("bite"))),
+    "broken": Door(cases.broken, dict(scene=drawn_of("camera"))),
+    "other_motion": Door(cases.other_motion, dict(motion=Motion())),
+    "sibling_prompts": Door(told(diversity.sibling_prompts), dict(
+        prompts=1, seeds=2, split="iid", seed=0, families=("attributes",))),
+    "spoil": Door(shapes.spoil, dict(frames=video().frames, rng=rng(), sigma=0.6, noise=0.02)),
+    # films and files
+    "looks": Door(looks, dict(thumbs=np.zeros((5, 12, 16, 3), np.uint8))),
+    "cut_scores": Door(cut_scores, dict(thumbs=np.zeros((5, 12, 16, 3), np.uint8))),
+    "native_fps": Door(native_fps, dict(begins=np.arange(9) / 8)),
+    "survey": Door(told(survey), dict(path=film_file())),
+    "plan": Door(told(plan), dict(path=film_file(), recipe=FolderRecipe())),
+    "FolderClips": Door(lambda **k: len(FolderClips(film_file().parent, **k)), dict(
+        recipe=FolderRecipe(), plans=None)),
+    "FolderClips[]": Door(lambda k: FolderClips(film_file().parent)[k] and None, dict(k=0)),
+    "display_factor": Door(display_factor, dict(video=video())),
+    "read_json": Door(read_json, dict(path=folder() / "dit.json")),
+    "append": Door(append, dict(path="log", data=b"x", at=0)),
+    "read_card": Door(checkpoints.read_card, dict(weights=folder() / "dit.safetensors")),
+    "totals": Door(checkpoints.totals, dict(card=dict(steps=1))),
+    "history_of": Door(checkpoints.history_of, dict(card=dict(steps=1))),
 }
