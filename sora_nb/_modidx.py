@@ -1219,6 +1219,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'sora_nb.world.levels.populate': ('levels.html#populate', 'sora_nb/world/levels.py'),
                                       'sora_nb.world.levels.take': ('levels.html#take', 'sora_nb/world/levels.py')},
             'sora_nb.world.mixture': { 'sora_nb.world.mixture._are_shares': ('mixture.html#_are_shares', 'sora_nb/world/mixture.py'),
+                                       'sora_nb.world.mixture._is_family': ('mixture.html#_is_family', 'sora_nb/world/mixture.py'),
                                        'sora_nb.world.mixture.draw': ('mixture.html#draw', 'sora_nb/world/mixture.py'),
                                        'sora_nb.world.mixture.sizes_of': ('mixture.html#sizes_of', 'sora_nb/world/mixture.py')},
             'sora_nb.world.motion': { 'sora_nb.world.motion.Motion': ('motion.html#motion', 'sora_nb/world/motion.py'),

@@ -65,8 +65,8 @@ def _looked_at(triples: Iterable) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
             raise TypeError(f"clips come as (real, other, ids), three tensors, got {brief(triple)}")
         real, other, ids = triple
         if real.ndim != 5 or other.shape != real.shape or ids.shape != real[:, 0].shape:
-            raise ValueError("clips come as (real, other) [B, 3, T, H, W] and ids [B, T, H, W], got "
-                             + ", ".join(map(brief, triple)))
+            raise ValueError("clips come as (real, other) [B, 3, T, H, W] and ids [B, T, H, W], "
+                             f"got {', '.join(map(brief, triple))}")
         yield real, other, ids
 
 

@@ -399,8 +399,6 @@ DOORS = {
                                                   actions=("left", "right"))),
     "policy": Door(game.policy, dict(level=drawn_of("game").level, rng=rng(), careful=True,
                                      state=game.start(drawn_of("game").level))),
-    "random_policy": Door(game.random_policy, dict(level=drawn_of("game").level, rng=rng(),
-                                                   state=game.start(drawn_of("game").level))),
     "film": Door(told(film.film), dict(scene=drawn_of("game"), size=(64, 64), times=[0.0, 0.5])),
     "tier": Door(optics.tier, dict(height=64, width=64)),
     "focal": Door(optics.focal, dict(pixels_per_unit=32.0)),
@@ -452,3 +450,186 @@ DOORS = {
     "totals": Door(checkpoints.totals, dict(card=dict(steps=1))),
     "history_of": Door(checkpoints.history_of, dict(card=dict(steps=1))),
 }
+
+
+# --- what needs no door ---------------------------------------------------------------------------
+# Names of `__all__` that are no door and carry none. `test_every_public_name` (test_edges.py) compares
+# these lists with the package: a new function must get a door or be put here, with a reason.
+def _named(**modules: str) -> set[str]:
+    return {f"{module.replace('__', '.')}.{name}" for module, names in modules.items()
+            for name in names.split()}
+
+INNER = _named(
+    # layers and single steps of the networks, called at every step by what has a door
+    attention=(
+        "attend group_order per_sample frequencies snap rotary rotate rms SelfAttention visible "
+        "CrossAttention"),
+    causal=(
+        "front_pad edge_pad crop CausalConv ChannelNorm ResBlock run_blocks match_channels "
+        "Shortcut"),
+    dit="SwiGLU modulate distinct fourier Conditioning Pack Block place",
+    vae="Encoder Decoder CausalVAE lookback check_stream StreamingVAE",
+    sampling="advance stack_contexts Flow start Step sample",
+    diffusion="Path LinearPath CosinePath DDPMPath same_shape check_count",
+    text="warn_cut check_ids with_vocabulary HFTokenizer",
+    patches="Grid time_axis Group",
+    losses="kl_divergence scale_loss",
+    denoiser="Parts Denoiser vaes_for",
+    measures="haar_matrix",
+    # the command line: `test_commands` throws junk at `main`, which calls all of these
+    arguments=(
+        "positive natural amount weight share place output rate names shares one_line Parser "
+        "attempt understood"),
+    cli="generate add_generate card_line describe info add_info parser main",
+    commands=(
+        "train_vae train_dit refuse_world_options mix_of reading_of to_train check_sizes "
+        "another_size options add_train encode encode_clips add_encode"),
+    evaluations=(
+        "chosen judged generator measure_fidelity measure_vae pixel_scores measure_parsers "
+        "measure_diversity measure_memory result_table check_folder check_larger evaluate "
+        "add_evaluate add_sampling"),
+    sources="folder_clips latents encode_videos latent_data tokenizer_for",
+    # the doorman himself, and errors, which are raised and not called
+    door=(
+        "brief fits is_finite shape between positive among alike numbers floating finite door "
+        "check_fields nameable"),
+    files="DiskFullError",
+    checkpoints="CheckpointError shipped_folders checkpoint_folders config_of check_card cache_dir",
+    # records that functions with doors make and return, and what they are made by
+    clips="Fit Survey ClipReader",
+    cuts="changes",
+    folder="Encoded",
+    formats="durations png moviepy_clip even_clock",
+    films="BadFile Picture",
+    items="BlockConfig Item things_of",
+    latents="Sample",
+    lexicon="Understood Piece Reader",
+    listing="Note read_captions Entry Listing",
+    orders="whole finite frame_rate frame_count Order orders batches sampler_settings",
+    plain="Notice words_of",
+    pixels="ClipPool PixelBatch vae_batch held_out_clips",
+    # what a training is made of: built and called by train_vae, train_dit, encode_world
+    data=(
+        "StepDataset step_generator Piece piece_of draw_piece noise_levels divide TokenBatch "
+        "assemble token_batch"),
+    labels="codes_of cell_codes shares",
+    loop="PowerEMA DivergedError Training",
+    ranks="launch Ranks placement",
+    reading="hue_tokens questions_of Reader pages reader_for",
+    runs="Keeper progress_line fit",
+    training="forward_flops VAETraining DiTTraining held_out_batches",
+    tuning="FolderPool",
+    # words of prompts: `understand`, `clean` and `caption` call them
+    readings="Reading knows wordings row_readings choices",
+    typos="family is_near deletions",
+    # the renderer: called for every object and frame by `render`
+    world__backdrop=(
+        "Light object_color checkered value_noise speckled haze sky Backdrop ground_depth "
+        "backdrop"),
+    world__board=(
+        "Sheet paint_floor slope paint_walls paint_board add_eye paint_player paint_enemy "
+        "paint_coin Canvas shrink"),
+    world__film="Course course world_points overhead cast_all",
+    world__props="tip trail arrival Canvas dots hit_capsule Brush gape Eater solid_of",
+    world__rays=(
+        "View pixel_centers roots nearest span_sphere hit_sphere span_cube hit_cube hit_cylinder "
+        "hit_cone span_cylinder normal to_frame"),
+    world__render="corners window Hits Painter Truth Clip",
+    world__solids="Solid carve Food",
+    world__optics="rotation project",
+    world__motion="frozen Plain check vectors",
+    # steps of the families: called thousands of times until a scene is found
+    world__staging=(
+        "pick between OpeningView opening_view Body depth_range spot Placed overlap closest "
+        "compatible arrange"),
+    world__families="look bulk whole slide bounce swing movement setting cast_of stage keeps",
+    world__hiding="wall_at interval stands_clear is_hidden journey fits leaves",
+    world__painting="outline timed brush_for easel bystander beside",
+    world__biting="dinner schedule approach meal moved seat mark_pixels paths",
+    world__physics="mass elastic contact collide hit drop throw",
+    world__shots="unhidden cuts storyboard",
+    world__levels="grid_shape take connected maze lanes populate looks actions_of",
+    world__mixture="sizes_of",
+    # rules and look-ahead of the game, called a hundred times a move by `policy`
+    world__game=(
+        "beside State find floor walk patrol step walls_open coins_return distances legal_moves "
+        "survives safe_moves policy_moves random_policy"),
+    # facts and captions of a scene, parts of `facts_of` and `write`
+    world__captions="short medium",
+    world__clauses=(
+        "story film descriptive object_clauses relation_clauses story_clauses scene_clauses "
+        "detailed"),
+    world__facts=(
+        "Fact inverse size_of speed_of motion_of object_facts over_time relation passing "
+        "relation_facts hiding_facts hit_facts framing_facts scene_facts"),
+    world__game_facts="move_of moves_of ending game_record steps_of game_facts",
+    world__game_words=(
+        "figure collects runs moves game_short floor_words game_medium game_clauses "
+        "game_descriptive write_game"),
+    world__interaction_facts=(
+        "form_of way_of paint_facts side_of bite_facts prop_facts interaction_facts"),
+    world__interaction_words=(
+        "stories kinds_of tell_stroke tell_bite tell_after interaction_short interaction_medium "
+        "interaction_clauses"),
+    world__layout="cell layout_facts",
+    world__words="Caption predicates vocabulary says states with_article Voice",
+    # parts of the readers: `read` calls them with a Video, which has been checked
+    probes__arcade=(
+        "Raster ticks empty_board Board tile_colors distances read_board occupants places "
+        "body_weights form forms last_known GameReading likeness guess_game"),
+    probes__backdrop="Palette palette light_and_tone checker_score likeness camera_scores",
+    probes__hiding="slips hides place",
+    probes__interaction=(
+        "stands spill is_meal Figure solid at_column painting_figures meal_figures Interaction "
+        "without on_time shows parts"),
+    probes__laws="lifted explained name_flight Hit knee collision",
+    probes__meals=(
+        "ground_path filled reach visits vertex food_history steps restless Meal manners marks "
+        "meal"),
+    probes__motions="measure anchor seen_well ground_track line name_motion only_hidden",
+    probes__parsers=(
+        "Thing Tale Reading read_motion read_thing repeats read_tales read_scene read_take "
+        "read_film relations passes filmed holds"),
+    probes__pieces="runs pieces bridged how_many",
+    probes__pixels=(
+        "Footage hue_labels neighbours Track box_of follow find_tracks pose unproject sample "
+        "free_ground pixel_grid"),
+    probes__referee="Fault",
+    probes__shapes=(
+        "crop ShapeNet blur examples train_shapes training_flops accuracy make shape_net "
+        "best_frames read_shapes"),
+    probes__strokes=(
+        "canvas_mask has_canvas spread stick_score find_tip off bridged behind_brush Paint "
+        "follow_paint front form_and_way span last_move Stroke stroke_of"),
+    probes__takes="cuts Take shot_errors read_takes swings name_swing film_motions",
+    probes__witness="is_game is_story",
+    # parts of the evaluations: the functions evaluate_* have doors
+    probes__calibration="read_family",
+    probes__cases="search frozen remembered Case other other_camera",
+    probes__diversity="apart difference variety fits siblings layout scene_layout layout_distance",
+    probes__fidelity=(
+        "Tally watch tally shuffled_tally broken_tally macro groups together controls column "
+        "by_family"),
+    probes__results="repository commit results_folder")
+
+# Public and still without a door: a user might call them; their errors may come from the depths.
+OPEN = _named(
+    films="frames_of natural_clips",
+    items="BlockMeans WorldItems encode_item",
+    labels="Readout latent_misread misread pixel_codes",
+    latents="LatentCache",
+    lexicon="reader tell tidy",
+    plain="plain quoted",
+    probes__arcade="read_game",
+    probes__fidelity="fidelity_result generated reconstruct scores table",
+    probes__interaction="doubts judge_interaction read_interaction",
+    probes__meals="find_meal",
+    probes__referee="faults",
+    probes__strokes="read_stroke",
+    probes__witness="testify verdicts",
+    reading="answers learn_to_read",
+    readings="readings",
+    synonyms="conjugate plural",
+    training="evaluate_vae",
+    tuning="folder_psnr split_clips tune_vae",
+    typos="Speller distance is_slip")

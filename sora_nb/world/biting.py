@@ -42,7 +42,8 @@ SECRET_BITES = tuple((a, b, s) for a in HUES for b in HUES for s in FOODS
 def dinner(rng: Rng, split: str) -> tuple[str, str, str]:
     "Hue of the eater, hue and shape of the food; a held-out meal in `combo` only."
     meals = [(a, b, s) for a in HUES for b in HUES for s in FOODS if a != b
-             and (b, s, "still") not in HELD_OUT and ((a, b, s) in SECRET_BITES) == (split == "combo")]
+             and (b, s, "still") not in HELD_OUT
+             and ((a, b, s) in SECRET_BITES) == (split == "combo")]
     return pick(rng, meals)
 
 # %% ../../nbs/02cab_biting.ipynb #d9718206

@@ -91,15 +91,15 @@ def _are_times(value, lengths: dict) -> str:
     return "" if good else f"be at least one time in seconds, from 0 to {LONGEST}"
 
 
-@door(size=numbers(2, kind=int, low=1, high=4096), times=_are_times)
-def film(scene: Scene, size: tuple[int, int], times, states: Sequence[State] | None = None
-         ) -> tuple[np.ndarray, dict]:
+@door(size=numbers(2, kind=int, low=1, high=1 << 24), times=_are_times)
+def film(scene: Scene, size: tuple[int, int], times: Sequence[float] | np.ndarray,
+         states: Sequence[State] | None = None) -> tuple[np.ndarray, dict]:
     """A game as frames uint8 [T, H, W, 3] at `times` [T] seconds, and the fields of its truth.
 
     states: what happens, if it is not what the rules make of the scene's actions."""
     if scene.level is None:
-        raise ValueError(f"a scene of {brief(scene.family)} has no level to play on; `render` films "
-                         "all kinds of scenes")
+        raise ValueError(f"a scene of {brief(scene.family)} has no level to play on; `render` "
+                         "films all kinds of scenes")
     steps = int(np.ceil(max(times) / ACTION_SECONDS))
     states = states or play(scene.level, commands(scene.actions, steps))
     canvas, path = Canvas.of(scene, size, len(times)), course(states, times)

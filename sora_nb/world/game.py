@@ -190,7 +190,6 @@ def policy(level: Level, state: State, rng: np.random.Generator, careful: bool =
     return moves[int(rng.random() * len(moves))]
 
 
-@door()
 def random_policy(level: Level, state: State, rng: np.random.Generator) -> str:
     "Broken policy: any action, blocked or not."
     return tuple(ACTIONS)[int(rng.random() * len(ACTIONS))]

@@ -54,7 +54,11 @@ def sizes_of(family: str, sizes: Mapping[tuple[int, int], float] | None = None) 
     return {s: share for s, share in sizes.items() if family != "framing" or s[0] != s[1]}
 
 
-@door(family=among(*FAMILIES), split=among(*SPLITS), sizes=_are_shares)
+def _is_family(value: str, lengths: dict) -> str:
+    return "" if value in FAMILIES else f"be one of {', '.join(FAMILIES)}"
+
+
+@door(family=_is_family, split=among(*SPLITS), sizes=_are_shares)
 def draw(rng: np.random.Generator, family: str, split: str = "train",
          sizes: Mapping[tuple[int, int], float] | None = None) -> Scene:
     "A scene of a family, at one of its native sizes (or of `sizes`: share) and lengths."
