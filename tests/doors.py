@@ -324,7 +324,7 @@ DOORS = {
                            words=torch.zeros(1, 3, 24), mask=torch.ones(1, 3).bool(), period=None)),
     "dit_flops": Door(dit_flops, dict(config=DiTConfig(), lengths=[4], context_lengths=[3])),
     "schedule": Door(sampling.schedule, dict(steps=2, shift=1.0)),
-    "sample": Door(sampled, dict(
+    "sampling.sample": Door(sampled, dict(
         noise=TOKENS, coords=COORDS, lengths=[4], known=TOKENS, strength=torch.ones(4), period=None,
         steps=1, solver="euler", guidance_scale=2.0, guidance_interval=(0.0, 1.0), shift=1.0)),
     # data and training
@@ -366,8 +366,8 @@ DOORS = {
     "read": Door(read, dict(video=video(2))),
     "judge": Door(judge, dict(reading=read(video(2)), facts=facts())),
     # families, impossible twins, games
-    **{f"family {name}": Door(make, dict(rng=rng(), size=(48, 96) if name == "framing" else (64, 64),
-                                         frames=17, split="train"))
+    **{f"mixture.FAMILIES[{name}]": Door(make, dict(
+        rng=rng(), size=(48, 96) if name == "framing" else (64, 64), frames=17, split="train"))
        for name, make in mixture.FAMILIES.items()},
     "draw": Door(mixture.draw, dict(rng=rng(), family="bite", split="train",
                                     sizes={(64, 64): 1.0, (48, 96): 0.5})),
@@ -469,10 +469,10 @@ INNER = _named(
         "Shortcut"),
     dit="SwiGLU modulate distinct fourier Conditioning Pack Block place",
     vae="Encoder Decoder CausalVAE lookback check_stream StreamingVAE",
-    sampling="advance stack_contexts Flow start Step sample",
+    sampling="advance stack_contexts Flow start Step",
     diffusion="Path LinearPath CosinePath DDPMPath same_shape check_count",
     text="warn_cut check_ids with_vocabulary HFTokenizer",
-    patches="Grid time_axis Group",
+    patches="time_axis Group",
     losses="kl_divergence scale_loss",
     denoiser="Parts Denoiser vaes_for",
     measures="haar_matrix",

@@ -170,4 +170,4 @@ def test_files(tmp_path):
     refused(OSError, "/proc/self/mem", files.append, "/proc/self/mem", b"x", 0)
     refused(TypeError, "recipe must be FolderRecipe", plan, tmp_path, dict(fps=8.0))
     refused(TypeError, "recipe must be FolderRecipe", FolderClips, tmp_path, None)
-    refused(ValueError, "nothing|no file|no such|is no|none|films", FolderClips, tmp_path, FolderRecipe())
+    refused(ValueError, "holds no video", FolderClips, tmp_path, FolderRecipe())
