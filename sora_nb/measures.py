@@ -60,7 +60,7 @@ def psnr(a: Tensor, b: Tensor, mask: Tensor | None = None) -> float:
 # %% ../nbs/03_measures.ipynb #23a9d732
 def _looked_at(triples: Iterable) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """The triples of clips, each after a look at its shapes."""
-    for triple in triples:
+    for triple in (triples if not hasattr(triples, "shape") else [triples]):
         if not fits(triple, tuple[Tensor, Tensor, Tensor]):
             raise TypeError(f"clips come as (real, other, ids), three tensors, got {brief(triple)}")
         real, other, ids = triple

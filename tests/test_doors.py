@@ -150,7 +150,7 @@ def test_rulers():
     refused(ValueError, "must be multiples of", measures.haar_loss, X, 3)
     refused(ValueError, "multiple of 8 channels", measures.unhaar, X)
     refused(ValueError, "multiple of 8", measures.unfold, X, (2, 2, 2))
-    for bad in ([None], [(X, X, X)], [(X, X[:, :, :1], X[:, 0])]):
+    for bad in ([None], np.array(3), X, [(X, X, X)], [(X, X[:, :, :1], X[:, 0])]):
         refused((TypeError, ValueError), "clips come as", measures.object_psnr, bad)
         refused((TypeError, ValueError), "clips come as", measures.motion_kept, bad)
     assert measures.psnr(X, X + 0.2, torch.ones(1, 1, 4, 16, 16).bool()) == pytest.approx(20)
