@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Mapping
 
-from .door import brief, door
+from .door import brief, door, nameable
 from .files import atomic_write
 
 if TYPE_CHECKING:  # torch and safetensors are imported only where they are used
@@ -109,9 +109,10 @@ def find_checkpoint(name: str) -> Path:
                           f"there are: {', '.join(known) or 'none'}{here}")
 
 # %% ../nbs/01b_checkpoints.ipynb #24087f76
-def read_card(weights: Path) -> dict[str, Any]:
+@door(weights=nameable)
+def read_card(weights: str | os.PathLike) -> dict[str, Any]:
     """The card beside a weights file."""
-    path = _card_path(weights)
+    path = _card_path(weights := Path(weights))
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -123,6 +124,7 @@ def read_card(weights: Path) -> dict[str, Any]:
     return card
 
 
+@door()
 def totals(card: Mapping[str, Any]) -> dict[str, float]:
     """Steps, FLOPs, samples, tokens and seconds of a training and of those that it went on from.
 
@@ -135,6 +137,7 @@ def totals(card: Mapping[str, Any]) -> dict[str, float]:
     return {key: sum(numbers) for key, numbers in counts.items() if numbers}
 
 
+@door()
 def history_of(card: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What the card of a training that goes on from this checkpoint must remember of it."""
     history = card.get("history")

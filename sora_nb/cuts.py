@@ -14,6 +14,11 @@ import numpy as np
 from .door import brief, door, finite, shape
 
 # %% ../nbs/08e_cuts.ipynb #d614f1e8
+def _bytes(value, lengths: dict) -> str:
+    return "" if value.dtype == np.uint8 else "be uint8"
+
+
+@door(thumbs=(shape("T", "h", "w", 3), _bytes))
 def looks(thumbs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Of thumbnails uint8 `[T,h,w,3]`: histograms of colours `[T,64]` and grey outlines `[T,h*w]`."
     t, cells = len(thumbs), thumbs.shape[1] * thumbs.shape[2]
@@ -36,6 +41,7 @@ CHANGE, CONTRAST = 0.3, 1.8  # a cut has more of both
 SLIDE = 0.5                  # seconds: a frame that stays as long is a slide
 
 
+@door(thumbs=(shape("T", "h", "w", 3), _bytes))
 def cut_scores(thumbs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Change across each place between two frames, and its contrast with the steps around, `[T-1]`.
 

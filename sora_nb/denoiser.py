@@ -141,6 +141,7 @@ def vaes_for(dit: Path) -> Iterator[Path]:
     yield find_checkpoint("vae")
 
 
+@door()
 def find_vae(dit: Path, sha256: str) -> Path:
     "The first of `vaes_for` a dit that has this sha256."
     found = []
@@ -153,6 +154,7 @@ def find_vae(dit: Path, sha256: str) -> Path:
                           "autoencoder beside it, or train the dit again")
 
 
+@door()
 def load_parts(name: str | Path = "dit") -> tuple[VideoVAE, DiT, TextEncoder, Tokenizer, dict]:
     """Everything in a checkpoint: weights `dit.*` and `text.*`; in the card their configs, the
     tokenizer, the words of the captions and the sha256 of the autoencoder."""

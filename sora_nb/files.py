@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator
 
-from .door import brief, door
+from .door import between, brief, door, nameable
 
 # %% ../nbs/01_files.ipynb #3985c97e
 class DiskFullError(OSError):
@@ -34,6 +34,8 @@ def _tell_full(path: Path) -> Iterator[None]:
         says = [os.strerror(code) for code in codes
                 if code == getattr(error, "errno", None) or os.strerror(code) in str(error)]
         if not says:
+            if isinstance(error, OSError):
+                error.filename = error.filename or str(path)
             raise
         free = shutil.disk_usage(path.parent).free / 1e6
         raise DiskFullError(f"{path}: the disk is full ({says[0]}; {free:.1f} MB free); what was "
@@ -68,10 +70,14 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
             Path(name).unlink(missing_ok=True)
 
 # %% ../nbs/01_files.ipynb #a05b849b
+@door(path=nameable)
 def read_json(path: str | os.PathLike) -> dict:
     """The dictionary in a JSON file. Raises ValueError that names a file which holds none."""
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a read that fails does not name the file
+        raise
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: is damaged, it holds no JSON ({error})") from error
     if not isinstance(found, dict):
@@ -79,6 +85,7 @@ def read_json(path: str | os.PathLike) -> dict:
     return found
 
 
+@door(path=nameable, at=between(0, 1 << 50))
 def append(path: str | os.PathLike, data: bytes, at: int | None = None) -> None:
     """Add data to the end of a file, which is first cut to `at` bytes, or created.
 

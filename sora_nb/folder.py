@@ -28,7 +28,7 @@ from .clips import PIXELS, ClipReader, Fit, clip_lengths, even_picks
 from .clips import fit_size, native_fps, survey
 from .cuts import find_cuts
 from .files import append, atomic_write
-from .door import between, brief, check_fields, door
+from .door import between, brief, check_fields, door, nameable
 from .films import MAX_FRAMES, BadFile
 from .items import VideoItems
 from .latents import LatentCache, encode_items
@@ -57,7 +57,8 @@ class FolderRecipe:
             raise ValueError(f"frames must be 1, 5, 9, ... up to 257, got {self.frames}")
 
 
-def plan(path: Path, recipe: FolderRecipe) -> dict:
+@door(path=nameable)
+def plan(path: str | os.PathLike, recipe: FolderRecipe) -> dict:
     """The clips of one file as plain data: size, scaled, fps, and the frames of each clip.
 
     Raises BadFile."""
@@ -81,6 +82,7 @@ class FolderClips(Sequence):
     skipped: files that are not used; notes: what to know of those that are. plans: a file that
     remembers what was found out, to go on after an interruption."""
 
+    @door()
     def __init__(self, folder: str | os.PathLike | Listing, recipe: FolderRecipe = FolderRecipe(),
                  plans: Path | None = None, quiet: bool = True) -> None:
         self.listing = folder if isinstance(folder, Listing) else list_folder(folder)
@@ -141,6 +143,7 @@ class FolderClips(Sequence):
 FOLDER_VERSION = 1  # of the rules by which files become clips
 
 
+@door()
 def folder_card(listing: Listing, recipe: FolderRecipe) -> dict:
     "Fingerprint of a folder's content, and the recipe."
     content = hashlib.sha256(json.dumps(listing.entries).encode()).hexdigest()
@@ -171,6 +174,7 @@ def _append(path: Path | None, found: dict) -> None:
         append(path, json.dumps(found).encode() + b"\n")
 
 # %% ../nbs/08g_folder.ipynb #f31d3f1c
+@door(most=between(0))
 def report(clips: FolderClips, most: int = 20) -> str:
     "What is in a folder, what was skipped and why, as a table of at most `most` rows a part."
     files = len({entry.name for entry, _, _ in clips.clips})

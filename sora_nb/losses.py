@@ -7,14 +7,14 @@ __all__ = ['kl_divergence', 'scale_loss', 'LossWeights', 'vae_loss']
 
 # %% ../nbs/03b_losses.ipynb #badf2667
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .causal import edge_pad, front_pad
-from .door import brief, door, finite, shape
+from .door import between, brief, check_fields, door, finite, shape
 from .measures import haar_loss, ssim
 from .vae import CausalVAE
 
@@ -48,6 +48,9 @@ class LossWeights:
     scale: float = 0.25
     scale_share: float = 0.25
     rough: float = 0.15
+
+    def __post_init__(self) -> None:
+        check_fields(self, **{field.name: between(0, 1e9) for field in fields(self)})
 
 
 @door(x=(shape("B", 3, "T", "H", "W"), finite), weight=(shape("B", 1, "T", "H", "W"), finite))

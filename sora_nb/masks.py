@@ -7,14 +7,17 @@ from __future__ import annotations
 import numpy as np
 
 # %% auto #0
-__all__ = ['MASKS', 'known_frames', 'known_box', 'known_tokens']
+__all__ = ['MASKS', 'SPACE', 'known_frames', 'known_box', 'known_tokens']
 
 # %% ../nbs/08_masks.ipynb #389af983
+from .door import among, between, door, numbers
 from .patches import Grid
 
 # %% ../nbs/08_masks.ipynb #fdee8acb
 MASKS = dict(first=0.2, start=0.2, last=0.1, end=0.1, ends=0.15, random=0.1, box=0.1, middle=0.05)
+SPACE = numbers(3, kind=int, low=1, high=512)  # tokens a side of a grid
 
+@door(kind=among(*(kind for kind in MASKS if kind != "box")), rows=between(2, 4096))
 def known_frames(rng: np.random.Generator, kind: str, rows: int) -> np.ndarray:
     """Which of `rows` >= 2 latent rows are known, bool `[rows]`; at least one is not.
 
@@ -29,6 +32,7 @@ def known_frames(rng: np.random.Generator, kind: str, rows: int) -> np.ndarray:
         return np.isin(at, rng.permutation(rows)[:k])
     return {"first": at < 1, "start": at < k, "last": at >= rows - 1, "end": at >= k}[kind]
 
+@door(grid=SPACE)
 def known_box(rng: np.random.Generator, grid: Grid) -> np.ndarray:
     "Everything outside a random box in space, at all times, is known: bool `[t,h,w]`."
     known = np.ones(grid, bool)
@@ -38,8 +42,10 @@ def known_box(rng: np.random.Generator, grid: Grid) -> np.ndarray:
     return known
 
 # %% ../nbs/08_masks.ipynb #27ece0ed
+@door(grid=SPACE)
 def known_tokens(rng: np.random.Generator, grid: Grid, extra: bool) -> np.ndarray:
     "The known tokens of a masked sample, bool `[t,h,w]`; an appended still usually is one."
+    grid = Grid(*grid)
     rows = grid.t - extra
     kind = list(MASKS)[rng.choice(len(MASKS), p=list(MASKS.values()))]
     if rows == 1 or kind == "box":

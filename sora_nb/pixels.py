@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 # %% auto #0
-__all__ = ['LENGTHS', 'SIDES', 'motion', 'pixel_weight', 'ClipPool', 'PixelBatch', 'vae_batch', 'held_out_clips']
+__all__ = ['VIDEO', 'MAP', 'LENGTHS', 'SIDES', 'motion', 'pixel_weight', 'ClipPool', 'PixelBatch', 'vae_batch', 'held_out_clips']
 
 # %% ../nbs/08_pixels.ipynb #e9c06381
 import numpy as np
@@ -18,11 +18,17 @@ from torch import Tensor
 
 # %% ../nbs/08_pixels.ipynb #ba95e21f
 from .causal import edge_pad, front_pad
+from .door import between, door, floating, shape
 from .labels import pixel_codes
 from .world.render import render
 from .world.scenes import Scene
 
 # %% ../nbs/08_pixels.ipynb #32bc2d41
+VIDEO = (shape("B", 3, "T", "h", "w"), floating)
+MAP = shape("B", "T", "h", "w")
+
+
+@door(pixels=VIDEO, ids=MAP)
 def motion(pixels: Tensor, ids: Tensor) -> Tensor:
     """Where an object moves while one latent lasts, bool `[B,1,T,h,w]`: in all frames of a group of
     4 whose colours there span more than 38 grey levels, if an object is seen there in one of them.
@@ -36,6 +42,8 @@ def motion(pixels: Tensor, ids: Tensor) -> Tensor:
     return moves.repeat_interleave(4, dim=1)[:, None, 3:3 + t, :h, :w]
 
 
+@door(pixels=VIDEO, ids=MAP, objects=between(0, 1e6), changing=between(0, 1e6),
+      moving=between(0, 1e6))
 def pixel_weight(pixels: Tensor, ids: Tensor, objects: float = 4.0, changing: float = 2.0,
                  moving: float = 15.0) -> Tensor:
     """How much each pixel matters, `[B,1,T,h,w]`: 1, times `objects` where an object is seen,

@@ -157,6 +157,7 @@ class Video:
         return png(self.scale(display_factor(self)).frames, self.fps)
 
 # %% ../nbs/01_video.ipynb #2e7dca32
+@door()
 def display_factor(video: Video) -> int:
     """By how much to enlarge for a notebook: up to 4 times while it fits on the page."""
     limit = 640 if len(video) > 1 else 1100

@@ -9,12 +9,14 @@ import numpy as np
 import torch
 
 import tiny
-from sora_nb import checkpoints, diffusion as D, lexicon, losses, sampling, text
-from sora_nb.clips import clip_lengths, even_picks, fit_size
-from sora_nb.cuts import find_cuts
+from sora_nb import (checkpoints, diffusion as D, lexicon, losses, masks, measures, pixels, sampling,
+                     text)
+from sora_nb.clips import clip_lengths, even_picks, fit_size, native_fps, survey
+from sora_nb.cuts import cut_scores, find_cuts, looks
 from sora_nb.data import Mix
 from sora_nb.dit import DiT, DiTConfig, dit_flops
-from sora_nb.folder import FolderRecipe
+from sora_nb.files import append, read_json
+from sora_nb.folder import FolderClips, FolderRecipe, plan
 from sora_nb.items import BlockMeans, VideoItems
 from sora_nb.latents import LatentDataset, encode_items, encode_world
 from sora_nb.listing import list_folder
@@ -23,13 +25,15 @@ from sora_nb.orders import Shape
 from sora_nb.patches import (Grid, Segments, coordinates, pack, pack_budget, patchify, unpack,
                              unpatchify)
 from sora_nb.plain import clean
-from sora_nb.probes import results
+from sora_nb.probes import cases, diversity, results, shapes
 from sora_nb.probes.parsers import judge, read
 from sora_nb.runs import Run
 from sora_nb.sora import Sora
 from sora_nb.training import train_dit, train_vae
 from sora_nb.vae import VAEConfig, VideoVAE
-from sora_nb.video import Video, grid, strip
+from sora_nb.video import Video, display_factor, grid, strip
+from sora_nb.world import (biting, families, film, game, hiding, levels, mixture, optics, painting,
+                           physics, shots)
 from sora_nb.world.captions import caption, caption_corpus, write
 from sora_nb.world.motion import Motion
 from sora_nb.world.optics import Camera
@@ -104,6 +108,33 @@ def camera_of(**changes):
     return film_of(camera=Camera(**changes))
 
 
+def rng():
+    return np.random.default_rng(0)
+
+
+@cache
+def drawn_of(family: str, fits=lambda scene: True) -> Scene:
+    "The first scene of a family that fits."
+    world = World(3, "iid", [family])
+    return next(s for s in map(world.scene, range(100)) if fits(s))
+
+
+def collision():
+    return drawn_of("physics", _collides)
+
+
+def falling():
+    return drawn_of("physics", _falls)
+
+
+def _collides(scene):
+    return bool(scene.events)
+
+
+def _falls(scene):
+    return scene.objects[0].motion.kind == "drop"
+
+
 def facts():
     return facts_of(World(0, families="attributes").scene(1))
 
@@ -148,6 +179,19 @@ def trained_vae(**settings):
     world = World(families=["attributes"], sizes=[(64, 64)])
     return train_vae(VideoVAE(VAEConfig.size("nano")), world, world, quiet=True, restart=True,
                      steps=1, evaluate=0, calibrate=1, **settings)
+
+
+def told(call):
+    "A call whose answer is not looked at."
+    return lambda **k: call(**k) and None
+
+
+def film_file() -> Path:
+    path = folder() / "films" / "a.gif"
+    if not path.exists():
+        path.parent.mkdir()
+        Video(np.zeros((9, 32, 32, 3), np.uint8), 8.0).save(path)
+    return path
 
 
 Z, X = torch.zeros(1, 16, 2, 2, 2), torch.zeros(1, 3, 5, 16, 16)
@@ -280,7 +324,7 @@ DOORS = {
                            words=torch.zeros(1, 3, 24), mask=torch.ones(1, 3).bool(), period=None)),
     "dit_flops": Door(dit_flops, dict(config=DiTConfig(), lengths=[4], context_lengths=[3])),
     "schedule": Door(sampling.schedule, dict(steps=2, shift=1.0)),
-    "sample": Door(sampled, dict(
+    "sampling.sample": Door(sampled, dict(
         noise=TOKENS, coords=COORDS, lengths=[4], known=TOKENS, strength=torch.ones(4), period=None,
         steps=1, solver="euler", guidance_scale=2.0, guidance_interval=(0.0, 1.0), shift=1.0)),
     # data and training
@@ -321,4 +365,271 @@ DOORS = {
                                                       seed=0)),
     "read": Door(read, dict(video=video(2))),
     "judge": Door(judge, dict(reading=read(video(2)), facts=facts())),
+    # families, impossible twins, games
+    **{f"mixture.FAMILIES[{name}]": Door(make, dict(
+        rng=rng(), size=(48, 96) if name == "framing" else (64, 64), frames=17, split="train"))
+       for name, make in mixture.FAMILIES.items()},
+    "draw": Door(mixture.draw, dict(rng=rng(), family="bite", split="train",
+                                    sizes={(64, 64): 1.0, (48, 96): 0.5})),
+    "too_early": Door(physics.too_early, dict(scene=collision(), lead=0.25)),
+    "passed_through": Door(physics.passed_through, dict(scene=collision())),
+    "hanging": Door(physics.hanging, dict(scene=falling(), time=0.5)),
+    "springy": Door(physics.springy, dict(scene=falling())),
+    "erased": Door(painting.erased, dict(scene=drawn_of("painter"))),
+    "displaced": Door(painting.displaced, dict(scene=drawn_of("painter"))),
+    "healed": Door(biting.healed, dict(scene=drawn_of("bite"), after=0.3)),
+    "misplaced": Door(biting.misplaced, dict(scene=drawn_of("bite"))),
+    "hidden_time": Door(hiding.hidden_time, dict(scene=drawn_of("look"))),
+    "vanished": Door(hiding.vanished, dict(scene=drawn_of("look"))),
+    "recolored": Door(hiding.recolored, dict(scene=drawn_of("look"))),
+    "recast": Door(shots.recast, dict(scene=drawn_of("shots"), color="red")),
+    "shot_of": Door(shots.shot_of, dict(kind="close", hero=Object())),
+    "name_shot": Door(shots.name_shot, dict(camera=Camera())),
+    "horizon": Door(shots.horizon, dict(camera=Camera(), height=64, pixels_per_unit=32.0)),
+    "held_out": Door(families.held_out, dict(color="red", shape="cube", motion="still")),
+    "held_out_stroke": Door(painting.held_out_stroke, dict(color="red", form="line")),
+    "held_out_bite": Door(biting.held_out_bite, dict(eater="red", food="blue", shape="cube")),
+    "held_out_game": Door(levels.held_out_game, dict(player="red", coins=2, light="day")),
+    "make_level": Door(levels.make_level, dict(rng=rng(), shape=(7, 7), coins=2, guarded=True,
+                                               walls=(0.1, 0.3))),
+    "start": Door(game.start, dict(level=drawn_of("game").level)),
+    "commands": Door(game.commands, dict(actions=(Action("up", 0.0, 1.0),), count=4)),
+    "timed": Door(game.timed, dict(names=["up", "left"])),
+    "play": Door(lambda **k: game.play(**k), dict(level=drawn_of("game").level,
+                                                  actions=("left", "right"))),
+    "policy": Door(game.policy, dict(level=drawn_of("game").level, rng=rng(), careful=True,
+                                     state=game.start(drawn_of("game").level))),
+    "film": Door(told(film.film), dict(scene=drawn_of("game"), size=(64, 64), times=[0.0, 0.5])),
+    "tier": Door(optics.tier, dict(height=64, width=64)),
+    "focal": Door(optics.focal, dict(pixels_per_unit=32.0)),
+    # rulers: those of losses pass NaN on
+    "squared_error": Door(measures.squared_error, dict(a=X, b=X), False),
+    "decibel": Door(measures.decibel, dict(error=0.01)),
+    "psnr": Door(measures.psnr, dict(a=X, b=X + 0.5, mask=torch.ones(1, 1, 5, 16, 16).bool())),
+    "object_psnr": Door(measures.object_psnr, dict(triples=[(X, X + 0.5, X[:, 0] + 1)])),
+    "motion_kept": Door(measures.motion_kept, dict(triples=[(X, X, X[:, 0] + 1)], group=4), False),
+    "ssim": Door(measures.ssim, dict(a=X, b=X, window=7), False),
+    "fold": Door(measures.fold, dict(x=X[:, :, :4], size=(2, 2, 2)), False),
+    "unfold": Door(measures.unfold, dict(x=Z, size=(2, 2, 2)), False),
+    "haar": Door(measures.haar, dict(x=X[:, :, :4]), False),
+    "unhaar": Door(measures.unhaar, dict(x=Z), False),
+    "haar_loss": Door(measures.haar_loss, dict(error=X[:, :, :4], levels=2), False),
+    "motion": Door(pixels.motion, dict(pixels=X, ids=X[:, 0].long())),
+    "pixel_weight": Door(pixels.pixel_weight, dict(pixels=X, ids=X[:, 0].long(), objects=4.0,
+                                                   changing=2.0, moving=15.0), False),
+    "LossWeights": Door(losses.LossWeights, dict(square=10.0, haar=0.1, ssim=0.1, kl=5e-5,
+                                                 scale=0.25, scale_share=0.25, rough=0.15)),
+    "known_frames": Door(masks.known_frames, dict(rng=rng(), kind="start", rows=5)),
+    "known_box": Door(masks.known_box, dict(rng=rng(), grid=Grid(5, 4, 4))),
+    "known_tokens": Door(masks.known_tokens, dict(rng=rng(), grid=Grid(5, 4, 4), extra=False)),
+    # cases, and what is spoiled
+    "cases": Door(told(cases.cases), dict(n=1, split="iid", seed=0, size=(64, 64), frames=17,
+                                          families=("attributes",), style="medium")),
+    "rearranged": Door(cases.rearranged, dict(scene=drawn_of("attributes"))),
+    "cases.recolored": Door(cases.recolored, dict(scene=drawn_of("attributes"))),
+    "broken_game": Door(cases.broken_game, dict(scene=drawn_of("game"))),
+    "broken_story": Door(cases.broken_story, dict(scene=drawn_of("bite"))),
+    "broken": Door(cases.broken, dict(scene=drawn_of("camera"))),
+    "other_motion": Door(cases.other_motion, dict(motion=Motion())),
+    "sibling_prompts": Door(told(diversity.sibling_prompts), dict(
+        prompts=1, seeds=2, split="iid", seed=0, families=("attributes",))),
+    "spoil": Door(shapes.spoil, dict(frames=video().frames, rng=rng(), sigma=0.6, noise=0.02)),
+    # films and files
+    "looks": Door(looks, dict(thumbs=np.zeros((5, 12, 16, 3), np.uint8))),
+    "cut_scores": Door(cut_scores, dict(thumbs=np.zeros((5, 12, 16, 3), np.uint8))),
+    "native_fps": Door(native_fps, dict(begins=np.arange(9) / 8)),
+    "survey": Door(told(survey), dict(path=film_file())),
+    "plan": Door(told(plan), dict(path=film_file(), recipe=FolderRecipe())),
+    "FolderClips": Door(lambda **k: len(FolderClips(film_file().parent, **k)), dict(
+        recipe=FolderRecipe(), plans=None)),
+    "FolderClips[]": Door(lambda k: FolderClips(film_file().parent)[k] and None, dict(k=0)),
+    "display_factor": Door(display_factor, dict(video=video())),
+    "read_json": Door(read_json, dict(path=folder() / "dit.json")),
+    "append": Door(append, dict(path="log", data=b"x", at=0)),
+    "read_card": Door(checkpoints.read_card, dict(weights=folder() / "dit.safetensors")),
+    "totals": Door(checkpoints.totals, dict(card=dict(steps=1))),
+    "history_of": Door(checkpoints.history_of, dict(card=dict(steps=1))),
 }
+
+
+# --- what needs no door ---------------------------------------------------------------------------
+# Names of `__all__` that are no door and carry none. `test_every_public_name` (test_edges.py) compares
+# these lists with the package: a new function must get a door or be put here, with a reason.
+def _named(**modules: str) -> set[str]:
+    return {f"{module.replace('__', '.')}.{name}" for module, names in modules.items()
+            for name in names.split()}
+
+INNER = _named(
+    # layers and single steps of the networks, called at every step by what has a door
+    attention=(
+        "attend group_order per_sample frequencies snap rotary rotate rms SelfAttention visible "
+        "CrossAttention"),
+    causal=(
+        "front_pad edge_pad crop CausalConv ChannelNorm ResBlock run_blocks match_channels "
+        "Shortcut"),
+    dit="SwiGLU modulate distinct fourier Conditioning Pack Block place",
+    vae="Encoder Decoder CausalVAE lookback check_stream StreamingVAE",
+    sampling="advance stack_contexts Flow start Step",
+    diffusion="Path LinearPath CosinePath DDPMPath same_shape check_count",
+    text="warn_cut check_ids with_vocabulary HFTokenizer",
+    patches="time_axis Group",
+    losses="kl_divergence scale_loss",
+    denoiser="Parts Denoiser vaes_for",
+    measures="haar_matrix",
+    # the command line: `test_commands` throws junk at `main`, which calls all of these
+    arguments=(
+        "positive natural amount weight share place output rate names shares one_line Parser "
+        "attempt understood"),
+    cli="generate add_generate card_line describe info add_info parser main",
+    commands=(
+        "train_vae train_dit refuse_world_options mix_of reading_of to_train check_sizes "
+        "another_size options add_train encode encode_clips add_encode"),
+    evaluations=(
+        "chosen judged generator measure_fidelity measure_vae pixel_scores measure_parsers "
+        "measure_diversity measure_memory result_table check_folder check_larger evaluate "
+        "add_evaluate add_sampling"),
+    sources="folder_clips latents encode_videos latent_data tokenizer_for",
+    # the doorman himself, and errors, which are raised and not called
+    door=(
+        "brief fits is_finite shape between positive among alike numbers floating finite door "
+        "check_fields nameable"),
+    files="DiskFullError",
+    checkpoints="CheckpointError shipped_folders checkpoint_folders config_of check_card cache_dir",
+    # records that functions with doors make and return, and what they are made by
+    clips="Fit Survey ClipReader",
+    cuts="changes",
+    folder="Encoded",
+    formats="durations png moviepy_clip even_clock",
+    films="BadFile Picture",
+    items="BlockConfig Item things_of",
+    latents="Sample",
+    lexicon="Understood Piece Reader",
+    listing="Note read_captions Entry Listing",
+    orders="whole finite frame_rate frame_count Order orders batches sampler_settings",
+    plain="Notice words_of",
+    pixels="ClipPool PixelBatch vae_batch held_out_clips",
+    # what a training is made of: built and called by train_vae, train_dit, encode_world
+    data=(
+        "StepDataset step_generator Piece piece_of draw_piece noise_levels divide TokenBatch "
+        "assemble token_batch"),
+    labels="codes_of cell_codes shares",
+    loop="PowerEMA DivergedError Training",
+    ranks="launch Ranks placement",
+    reading="hue_tokens questions_of Reader pages reader_for",
+    runs="Keeper progress_line fit",
+    training="forward_flops VAETraining DiTTraining held_out_batches",
+    tuning="FolderPool",
+    # words of prompts: `understand`, `clean` and `caption` call them
+    readings="Reading knows wordings row_readings choices",
+    typos="family is_near deletions",
+    # the renderer: called for every object and frame by `render`
+    world__backdrop=(
+        "Light object_color checkered value_noise speckled haze sky Backdrop ground_depth "
+        "backdrop"),
+    world__board=(
+        "Sheet paint_floor slope paint_walls paint_board add_eye paint_player paint_enemy "
+        "paint_coin Canvas shrink"),
+    world__film="Course course world_points overhead cast_all",
+    world__props="tip trail arrival Canvas dots hit_capsule Brush gape Eater solid_of",
+    world__rays=(
+        "View pixel_centers roots nearest span_sphere hit_sphere span_cube hit_cube hit_cylinder "
+        "hit_cone span_cylinder normal to_frame"),
+    world__render="corners window Hits Painter Truth Clip",
+    world__solids="Solid carve Food",
+    world__optics="rotation project",
+    world__motion="frozen Plain check vectors",
+    # steps of the families: called thousands of times until a scene is found
+    world__staging=(
+        "pick between OpeningView opening_view Body depth_range spot Placed overlap closest "
+        "compatible arrange"),
+    world__families="look bulk whole slide bounce swing movement setting cast_of stage keeps",
+    world__hiding="wall_at interval stands_clear is_hidden journey fits leaves",
+    world__painting="outline timed brush_for easel bystander beside",
+    world__biting="dinner schedule approach meal moved seat mark_pixels paths",
+    world__physics="mass elastic contact collide hit drop throw",
+    world__shots="unhidden cuts storyboard",
+    world__levels="grid_shape take connected maze lanes populate looks actions_of",
+    world__mixture="sizes_of",
+    # rules and look-ahead of the game, called a hundred times a move by `policy`
+    world__game=(
+        "beside State find floor walk patrol step walls_open coins_return distances legal_moves "
+        "survives safe_moves policy_moves random_policy"),
+    # facts and captions of a scene, parts of `facts_of` and `write`
+    world__captions="short medium",
+    world__clauses=(
+        "story film descriptive object_clauses relation_clauses story_clauses scene_clauses "
+        "detailed"),
+    world__facts=(
+        "Fact inverse size_of speed_of motion_of object_facts over_time relation passing "
+        "relation_facts hiding_facts hit_facts framing_facts scene_facts"),
+    world__game_facts="move_of moves_of ending game_record steps_of game_facts",
+    world__game_words=(
+        "figure collects runs moves game_short floor_words game_medium game_clauses "
+        "game_descriptive write_game"),
+    world__interaction_facts=(
+        "form_of way_of paint_facts side_of bite_facts prop_facts interaction_facts"),
+    world__interaction_words=(
+        "stories kinds_of tell_stroke tell_bite tell_after interaction_short interaction_medium "
+        "interaction_clauses"),
+    world__layout="cell layout_facts",
+    world__words="Caption predicates vocabulary says states with_article Voice",
+    # parts of the readers: `read` calls them with a Video, which has been checked
+    probes__arcade=(
+        "Raster ticks empty_board Board tile_colors distances read_board occupants places "
+        "body_weights form forms last_known GameReading likeness guess_game"),
+    probes__backdrop="Palette palette light_and_tone checker_score likeness camera_scores",
+    probes__hiding="slips hides place",
+    probes__interaction=(
+        "stands spill is_meal Figure solid at_column painting_figures meal_figures Interaction "
+        "without on_time shows parts"),
+    probes__laws="lifted explained name_flight Hit knee collision",
+    probes__meals=(
+        "ground_path filled reach visits vertex food_history steps restless Meal manners marks "
+        "meal"),
+    probes__motions="measure anchor seen_well ground_track line name_motion only_hidden",
+    probes__parsers=(
+        "Thing Tale Reading read_motion read_thing repeats read_tales read_scene read_take "
+        "read_film relations passes filmed holds"),
+    probes__pieces="runs pieces bridged how_many",
+    probes__pixels=(
+        "Footage hue_labels neighbours Track box_of follow find_tracks pose unproject sample "
+        "free_ground pixel_grid"),
+    probes__referee="Fault",
+    probes__shapes=(
+        "crop ShapeNet blur examples train_shapes training_flops accuracy make shape_net "
+        "best_frames read_shapes"),
+    probes__strokes=(
+        "canvas_mask has_canvas spread stick_score find_tip off bridged behind_brush Paint "
+        "follow_paint front form_and_way span last_move Stroke stroke_of"),
+    probes__takes="cuts Take shot_errors read_takes swings name_swing film_motions",
+    probes__witness="is_game is_story",
+    # parts of the evaluations: the functions evaluate_* have doors
+    probes__calibration="read_family",
+    probes__cases="search frozen remembered Case other other_camera",
+    probes__diversity="apart difference variety fits siblings layout scene_layout layout_distance",
+    probes__fidelity=(
+        "Tally watch tally shuffled_tally broken_tally macro groups together controls column "
+        "by_family"),
+    probes__results="repository commit results_folder")
+
+# Public and still without a door: a user might call them; their errors may come from the depths.
+OPEN = _named(
+    films="frames_of natural_clips",
+    items="BlockMeans WorldItems encode_item",
+    labels="Readout latent_misread misread pixel_codes",
+    latents="LatentCache",
+    lexicon="reader tell tidy",
+    plain="plain quoted",
+    probes__arcade="read_game",
+    probes__fidelity="fidelity_result generated reconstruct scores table",
+    probes__interaction="doubts judge_interaction read_interaction",
+    probes__meals="find_meal",
+    probes__referee="faults",
+    probes__strokes="read_stroke",
+    probes__witness="testify verdicts",
+    reading="answers learn_to_read",
+    readings="readings",
+    synonyms="conjugate plural",
+    training="evaluate_vae",
+    tuning="folder_psnr split_clips tune_vae",
+    typos="Speller distance is_slip")

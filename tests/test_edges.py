@@ -4,10 +4,15 @@ A door is a function and good arguments for it (`doors.py`). Arguments are repla
 good files are changed (`junk.py`), always the same ones. Refusals are raised by a `raise` of ours, in
 one short message; nothing hangs, eats memory, answers NaN or leaves a file that is half written.
 The quick part tries a few inputs a door; `make test-all` tries more than 2,000."""
+import importlib
+import inspect
 import json
 import os
 import pickle
+import pkgutil
+import re
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +23,12 @@ from IPython.core.formatters import DisplayFormatter
 
 import doors
 import junk
+import sora_nb
 from doors import DOORS
 from sora_nb.checkpoints import CheckpointError, load_checkpoint, read_card, save_checkpoint
 from sora_nb.cli import main
 from sora_nb.disk import Run
+from sora_nb.door import door
 from sora_nb.films import frames_of
 from sora_nb.latents import LatentDataset
 from sora_nb.listing import list_folder
@@ -53,6 +60,70 @@ def here(tmp_path, monkeypatch):
 def test_arguments(name, tries):
     door = DOORS[name]
     junk.storm(name, door.call, junk.spoiled(door.good), tries, door.answers)
+
+
+# --- no door is forgotten -------------------------------------------------------------------------
+CHECKED = door()(lambda: 0).__code__    # what every function that carries a door runs first
+HEADS = {re.split(r"[\[ ]", name)[0] for name in DOORS}
+
+
+def public():
+    "Everything that can be called of the `__all__` of every module: module.name, name, the thing."
+    for found in pkgutil.walk_packages(sora_nb.__path__, "sora_nb."):
+        module = importlib.import_module(found.name)
+        for name in getattr(module, "__all__", ()):
+            thing = getattr(module, name)
+            if callable(thing) and getattr(thing, "__module__", None) == found.name:
+                yield f"{found.name.removeprefix('sora_nb.')}.{name}", name, thing
+
+
+def carries_door(thing):
+    "Does a function, or what makes an object of a class, begin with checks of its arguments?"
+    makers = [thing.__init__, getattr(thing, "__post_init__", None)] if inspect.isclass(thing) else [thing]
+    for maker in makers:
+        while maker is not None:        # through whatever decorators
+            code = getattr(maker, "__code__", None)
+            if code is CHECKED or "check_fields" in getattr(code, "co_names", ()):
+                return True
+            maker = getattr(maker, "__wrapped__", None)
+    return False
+
+
+def check_every_name():
+    found = list(public())
+    namesakes = Counter(name for _, name, _ in found)
+    alone = {head.split(".")[0] for head in HEADS}      # says enough where no other module has it
+    bare = {full for full, name, thing in found if not (
+        carries_door(thing) or full in HEADS or name in alone and namesakes[name] == 1)}
+    listed = doors.INNER | doors.OPEN
+    assert not doors.INNER & doors.OPEN and len(bare) > 100
+    assert not bare - listed, ("give them a door, or put them into INNER of doors.py, if no user "
+                               f"calls them: {sorted(bare - listed)}")
+    assert not listed - bare, f"take them out of INNER and OPEN: {sorted(listed - bare)}"
+
+
+def test_every_public_name_has_a_door_or_a_reason():
+    check_every_name()
+
+
+def newcomer(x):
+    return x
+
+
+@pytest.mark.parametrize("listed, thing, complaint", [
+    ("world.game.step", None, "give them a door.*world.game.step"),
+    (None, newcomer, "give them a door.*files.newcomer"),
+    ("files.newcomer", door()(newcomer), "take them out.*files.newcomer"),
+    ("world.game.jump", None, "take them out.*world.game.jump")])
+def test_a_forgotten_name_is_noticed(monkeypatch, listed, thing, complaint):
+    from sora_nb import files
+    if thing is not None:
+        thing.__module__ = files.__name__
+        monkeypatch.setattr(files, "newcomer", thing, raising=False)
+        monkeypatch.setattr(files, "__all__", [*files.__all__, "newcomer"])
+    monkeypatch.setattr(doors, "INNER", doors.INNER ^ ({listed} if listed else set()))
+    with pytest.raises(AssertionError, match=complaint):
+        check_every_name()
 
 
 # --- files ----------------------------------------------------------------------------------------

@@ -13,14 +13,17 @@ from typing import TypeVar
 
 import numpy as np
 
+from ..door import among, between, door, numbers
 from ..video import Video
+from ..world.captions import STYLES
 from ..world.facts import Fact
 from ..world.levels import COLORS
 from ..world.optics import LOOKS
 from ..world.record import facts_of
 from ..world.render import render
 from ..world.sampler import World
-from ..world.scenes import HUES, LIGHTS, PATTERNS, SHAPES, SIZES, TONES, Motion, Scene
+from ..world.scenes import (HUES, LIGHTS, LONGEST, PATTERNS, SHAPES, SIZES, TONES, WIDEST,
+                                  Motion, Scene)
 
 # %% auto #0
 __all__ = ['PATIENCE', 'Found', 'STANDARD', 'STORIES', 'search', 'frozen', 'remembered', 'Case', 'cases', 'other', 'other_motion',
@@ -80,9 +83,11 @@ class Case:
     video: Video
 
 
+@door(n=between(1, 100_000), size=numbers(2, kind=int, low=1, high=WIDEST),
+      frames=between(1, LONGEST), style=among(*STYLES))
 @remembered(16)
 def cases(n: int, split: str = "iid", seed: int = 0, size: Sequence[int] = (64, 64),
-          frames: int = 17, families: Sequence[str] = STANDARD,
+          frames: int = 17, families: str | Sequence[str] = STANDARD,
           style: str = "medium") -> tuple[Case, ...]:
     """The first n clips of that length with captions of a style that state at least four facts.
 
@@ -102,11 +107,12 @@ def cases(n: int, split: str = "iid", seed: int = 0, size: Sequence[int] = (64, 
 
 # %% ../../nbs/09fb_cases.ipynb #28ac5f6f
 def other(options, value):
-    "The option after `value`, round and round."
+    "The option after `value`, round and round; the first one after anything else."
     options = tuple(options)
-    return options[(options.index(value) + 1) % len(options)]
+    return options[(options.index(value) + 1 if value in options else 0) % len(options)]
 
 
+@door()
 def other_motion(motion: Motion) -> Motion:
     "Back instead of forth at the other speed; hopping instead of rest; rest instead of the others."
     if motion.kind == "uniform":
@@ -130,8 +136,12 @@ def other_camera(camera):
                           speed=other(("slow", "fast"), camera.speed))
 
 # %% ../../nbs/09fb_cases.ipynb #46645ce2
+@door()
 def rearranged(scene: Scene) -> Scene:
     "The same objects in each other's places or mirrored: as few old relations as possible."
+    if len(scene.objects) > 6:
+        raise ValueError("at most 6 objects can be rearranged, as all orders are tried; the scene "
+                         f"has {len(scene.objects)}")
     old = {f for f in facts_of(scene) if f.kind == "relation"}
     places = [o.position for o in scene.objects]
     def swapped(order, side):
@@ -143,6 +153,7 @@ def rearranged(scene: Scene) -> Scene:
     return min(options, key=lambda s: len(old & set(facts_of(s))))
 
 
+@door()
 def recolored(scene: Scene) -> Scene:
     "Every object in a hue that the scene did not have; and one object fewer, or a second one."
     unused = [hue for hue in HUES if hue not in {o.color for o in scene.objects}]
@@ -154,9 +165,12 @@ def recolored(scene: Scene) -> Scene:
     return scene.replace(objects=tuple(objects[1:]), events=())
 
 
+@door()
 def broken_game(scene: Scene) -> Scene:
     "Another game: all colours, the map, the light and the floor are others, and nobody moves."
-    player, level = other(COLORS, scene.level.player), scene.level
+    if (level := scene.level) is None:
+        raise ValueError("the scene has no level, so there is no game in it to break")
+    player = other(COLORS, level.player)
     rows = "/".join(row[::-1] for row in level.rows)        # mirrored, with a coin less or more
     rows = rows.replace("o", ".", 1) if rows.count("o") > 1 else rows.replace(".", "o", 1)
     enemy = next(c for c in COLORS if c not in (level.enemy, player))
@@ -165,9 +179,11 @@ def broken_game(scene: Scene) -> Scene:
                          ground=scene.ground.replace(tone=other(TONES, scene.ground.tone)))
 
 
+@door()
 def broken_story(scene: Scene) -> Scene:
     "A brush that leaves nothing, an eater that leaves all; other colours, light and ground."
-    unused = iter(hue for hue in HUES if hue not in {o.color for o in scene.objects})
+    used = {o.color for o in scene.objects}
+    unused = itertools.cycle([hue for hue in HUES if hue not in used] or HUES)
     objects = tuple(o if o.shape == "canvas" else o.replace(color=next(unused))
                     for o in scene.objects)
     ground = scene.ground.replace(pattern=other(PATTERNS, scene.ground.pattern),
@@ -176,6 +192,7 @@ def broken_story(scene: Scene) -> Scene:
                          ground=ground)
 
 
+@door()
 def broken(scene: Scene) -> Scene:
     """A scene in which shapes, sizes, motions, places, light, ground and camera path are others.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..door import between, door
+from ..door import among, between, door, numbers
 from .cases import STANDARD, cases, remembered, search
 from .fidelity import reconstruct
 from .parsers import Reading, Thing, read
@@ -26,7 +26,7 @@ from ..world.mixture import PLAIN
 from ..world.render import render
 from ..world.sampler import World
 from ..world.optics import project
-from ..world.scenes import HUES, Scene
+from ..world.scenes import HUES, SPLITS, WIDEST, Scene
 
 if TYPE_CHECKING:
     from torch import nn
@@ -86,9 +86,10 @@ def siblings(facts: Sequence[Fact], n: int, like: Scene, world: World, tries: in
     return out
 
 # %% ../../nbs/09h_diversity.ipynb #15503a9c
+@door(prompts=between(1, 100_000), seeds=between(1, 1000), split=among(*SPLITS), seed=between(0))
 @remembered(2)
 def sibling_prompts(prompts: int, seeds: int, split: str = "iid", seed: int = 0,
-                    families: Sequence[str] = STANDARD
+                    families: str | Sequence[str] = STANDARD
                     ) -> tuple[tuple[str, tuple[Scene, ...]], ...]:
     """Different short captions, each with scenes of 17 frames that they fit.
 
@@ -183,11 +184,15 @@ class TrainingSet:
     Scenes are cheap: layouts of the n from `start` on are compared first, then pixels of the
     nearest few."""
 
+    @door(n=between(1, 10**7), size=numbers(2, kind=int, low=1, high=WIDEST), start=between(0))
     def __init__(self, world: World | None = None, n: int = 20_000,
                  size: tuple[int, int] = (64, 64), start: int = 0):
         world = world or World(0, "train", PLAIN)
         scenes = (world.scene(i) for i in range(start, start + n))
-        self.scenes = [s for s in scenes if s.size == size]
+        self.scenes = [s for s in scenes if s.size == tuple(size)]
+        if not self.scenes:
+            raise ValueError(f"none of {n} clips of this world has the size {tuple(size)}; ask for "
+                             "more of them, or for a size that it has")
         self.layouts = np.stack([scene_layout(s) for s in self.scenes])
 
     @classmethod

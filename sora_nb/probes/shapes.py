@@ -18,6 +18,7 @@ __all__ = ['SIDE', 'FORMS', 'FILMED', 'LOOKS', 'crop', 'ShapeNet', 'blur', 'spoi
            'training_flops', 'accuracy', 'make', 'shape_net', 'best_frames', 'read_shapes']
 
 # %% ../../nbs/09d_shapes.ipynb #09a79d9a
+from ..door import between, door, shape
 from ..checkpoints import load_checkpoint, load_weights, save_checkpoint
 from .pixels import Footage, Track, find_tracks, neighbours, sample
 from ..world.mixture import MIXTURE
@@ -78,6 +79,11 @@ def blur(x: np.ndarray, sigma: float) -> np.ndarray:
     return x
 
 
+def _bytes(value, lengths: dict) -> str:
+    return "" if value.dtype == np.uint8 else "be uint8"
+
+
+@door(frames=(shape("T", "H", "W", 3), _bytes), sigma=between(0, 64), noise=between(0, 10))
 def spoil(frames: np.ndarray, rng: np.random.Generator, sigma: float, noise: float) -> np.ndarray:
     "Frames uint8 blurred by sigma pixels, then with white noise (as a share of full brightness)."
     x = blur(frames.astype(np.float32), sigma)
@@ -100,6 +106,7 @@ def examples(clip: Clip, frames: np.ndarray) -> tuple[list[np.ndarray], list[int
     return crops, answers
 
 
+@door(n=between(1, 10**6), seed=between(0), sigma=between(0, 64), noise=between(0, 10))
 def shape_data(n: int, split: str = "train", seed: int = 5, sigma: float = 1.3,
                noise: float = 0.04, families=FILMED) -> tuple[Tensor, Tensor]:
     """Crops [N, 3, SIDE, SIDE] and forms [N] from 3 frames of each of n scenes.

@@ -7,13 +7,14 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 import numpy as np
+from ..door import among, door
 from .families import HELD_OUT, Rng, Size, bulk, setting
 from .motion import Motion
 from .optics import Camera, tier
 from .painting import bystander
 from .props import solid_of
 from .rays import View, to_frame
-from .scenes import HUES, SIZES, Event, Object, Scene
+from .scenes import HUES, MOMENT, SIZES, Event, Object, Scene, family_door
 from .staging import (FOCAL, FPS, MIN_PIXELS, Body, OpeningView, Placed, between,
                                    opening_view, overlap, pick)
 
@@ -27,6 +28,7 @@ FOODS, SIDES = ("sphere", "cube", "cylinder"), ("left", "right")
 BITE = 1.12                                     # radius of a bite, in those of the eater
 
 
+@door(eater=among(*HUES), food=among(*HUES), shape=among(*FOODS))
 def held_out_bite(eater: str, food: str, shape: str) -> bool:
     "Does an eater of this hue never bite such a food in training? (One of seven.)"
     hues = list(HUES)
@@ -40,7 +42,8 @@ SECRET_BITES = tuple((a, b, s) for a in HUES for b in HUES for s in FOODS
 def dinner(rng: Rng, split: str) -> tuple[str, str, str]:
     "Hue of the eater, hue and shape of the food; a held-out meal in `combo` only."
     meals = [(a, b, s) for a in HUES for b in HUES for s in FOODS if a != b
-             and (b, s, "still") not in HELD_OUT and held_out_bite(a, b, s) == (split == "combo")]
+             and (b, s, "still") not in HELD_OUT
+             and ((a, b, s) in SECRET_BITES) == (split == "combo")]
     return pick(rng, meals)
 
 # %% ../../nbs/02cab_biting.ipynb #d9718206
@@ -154,6 +157,7 @@ def mark_pixels(scene: Scene) -> int:
     return int(((bitten > before + 0.03) & (before < eater)).sum())
 
 # %% ../../nbs/02cab_biting.ipynb #e892e22d
+@family_door
 def bite(rng: Rng, size: Size, frames: int, split: str) -> Scene:
     "An eater bites a large solid once or twice; sometimes another solid stands by. Static camera."
     scale, seconds = tier(*size), (frames - 1) / FPS
@@ -190,13 +194,24 @@ def paths(view: OpeningView, scene: Scene) -> list[Placed]:
     return out
 
 # %% ../../nbs/02cab_biting.ipynb #573bd569
+def _last_bite(scene: Scene) -> Event:
+    "The last bite of a scene; ValueError if there is none, or one that names no food."
+    scene.first("bite")                                 # which there must be
+    bites = [e for e in scene.events if e.kind == "bite"]
+    if any(e.other is None for e in bites):
+        raise ValueError("a bite of this scene does not say what is bitten: give it an `other`, "
+                         "the number of the food among the objects")
+    return max(bites, key=lambda e: e.time)
+
+
+@door(after=MOMENT)
 def healed(scene: Scene, after: float = 0.3) -> Scene:
     "The twin whose food is whole again some seconds after the last bite."
-    scene.first("bite")                                 # which there must be
-    last = max((e for e in scene.events if e.kind == "bite"), key=lambda e: e.time)
+    last = _last_bite(scene)
     return scene.replace(events=(*scene.events, Event("heal", last.time + after, last.other)))
 
 
+@door()
 def misplaced(scene: Scene) -> Scene:
     "The twin whose bites are on the other side of the food, left for right."
     def mirrored(event):
@@ -206,7 +221,7 @@ def misplaced(scene: Scene) -> Scene:
         x, y, z = to_frame([x, y, z], -yaw)
         x, y, z = to_frame([-x, y, z], yaw)
         return event.replace(data=(float(x), float(y), z, radius))
-    scene.first("bite")
+    _last_bite(scene)
     return scene.replace(events=tuple(mirrored(e) for e in scene.events))
 
 

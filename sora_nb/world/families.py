@@ -6,19 +6,20 @@
 from __future__ import annotations
 from collections.abc import Callable, Mapping
 import numpy as np
+from ..door import among, door
 from .motion import GRAVITY, Motion
 from .optics import CAMERA_MOTIONS, Camera, tier
-from .scenes import HUES, LIGHTS, PATTERNS, SHAPES, SIZES, TONES, Ground, Scene
+from .scenes import (HUES, LIGHTS, PATTERNS, SHAPES, SIZES, SPLITS, TONES, Ground,
+                                  Scene, family_door)
 from .staging import (FOCAL, FPS, MIN_PIXELS, Body, arrange, between, opening_view,
                                    pick)
 
 # %% auto #0
-__all__ = ['SPLITS', 'SPEEDS', 'ODD_SPEEDS', 'ODD_SIZES', 'DIRECTIONS', 'MOTION_NAMES', 'HELD_OUT', 'COUNTS', 'Rng', 'Size',
-           'Family', 'MOVES', 'held_out', 'look', 'bulk', 'whole', 'slide', 'bounce', 'swing', 'movement', 'setting',
-           'cast_of', 'stage', 'attributes', 'image', 'periodic', 'keeps', 'camera']
+__all__ = ['SPEEDS', 'ODD_SPEEDS', 'ODD_SIZES', 'DIRECTIONS', 'MOTION_NAMES', 'HELD_OUT', 'COUNTS', 'Rng', 'Size', 'Family',
+           'MOVES', 'held_out', 'look', 'bulk', 'whole', 'slide', 'bounce', 'swing', 'movement', 'setting', 'cast_of',
+           'stage', 'attributes', 'image', 'periodic', 'keeps', 'camera']
 
 # %% ../../nbs/02c_families.ipynb #da066436
-SPLITS = ("train", "iid", "combo", "ood")
 SPEEDS = dict(slow=(0.25, 0.45), fast=(0.85, 1.2))      # world units / s
 ODD_SPEEDS = dict(gap=(0.55, 0.70), beyond=(1.5, 1.9))  # never seen in training
 ODD_SIZES = dict(gap=(0.44, 0.50), beyond=(0.68, 0.78))
@@ -28,6 +29,7 @@ MOTION_NAMES = ("still", *DIRECTIONS, "bounces", "sways", "circles", "drops", "f
                 "flies right")
 
 # %% ../../nbs/02c_families.ipynb #a7d13305
+@door(color=among(*HUES), shape=among(*SHAPES), motion=among(*MOTION_NAMES))
 def held_out(color: str, shape: str, motion: str) -> bool:
     """Does this combination never occur in training? (About one in ten; every colour, shape and
     motion is seen in other combinations.)"""
@@ -147,16 +149,19 @@ MOVES = {"still": 0.22, "slides left": 0.18, "slides right": 0.18, "slides away"
          "slides closer": 0.12, "bounces": 0.18}
 
 
+@family_door
 def attributes(rng: Rng, size: Size, frames: int, split: str) -> Scene:
     "1-3 objects before a static camera; at most one of them moves."
     return stage(rng, size, frames, split, MOVES).replace(family="attributes")
 
 
+@family_door
 def image(rng: Rng, size: Size, frames: int, split: str) -> Scene:
     "One picture of 1-3 objects, whatever `frames` says."
     return stage(rng, size, 1, split, {"still": 1}).replace(family="image")
 
 
+@family_door
 def periodic(rng: Rng, size: Size, frames: int, split: str) -> Scene:
     "A ring: everything repeats after `frames` frames, and the clip is exactly one round."
     return stage(rng, size, frames, split, {"bounces": 1, "sways": 1, "circles": 1},
@@ -174,6 +179,7 @@ def keeps(scene: Scene, k: int = 0) -> bool:
                 and abs(right) < half * scene.size[1] and abs(up) < half * scene.size[0])
 
 
+@family_door
 def camera(rng: Rng, size: Size, frames: int, split: str) -> Scene:
     "1-3 still objects; the camera travels. The first object is still in view at the end."
     moves = [m for m in CAMERA_MOTIONS if m != "static"]

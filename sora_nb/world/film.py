@@ -7,12 +7,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 import numpy as np
+from ..door import brief, door, numbers
 from .backdrop import LIGHT, object_color
 from .board import BODIES, COIN, ENEMY, PLAYER, Canvas, Sheet, shrink
 from .game import ACTION_SECONDS, State, commands, find, play
 from .levels import CELL
 from .optics import focal
-from .scenes import Scene
+from .scenes import LONGEST, Scene
 
 # %% auto #0
 __all__ = ['Course', 'course', 'world_points', 'overhead', 'cast_all', 'film']
@@ -82,11 +83,23 @@ def cast_all(canvas: Canvas, scene: Scene, states: Sequence[State], path: Course
     return areas
 
 
-def film(scene: Scene, size: tuple[int, int], times, states: Sequence[State] | None = None
-         ) -> tuple[np.ndarray, dict]:
+def _are_times(value, lengths: dict) -> str:
+    try:
+        good = all(0 <= t <= LONGEST for t in value) and len(value) > 0
+    except (TypeError, ValueError):     # no numbers, or no row of them
+        good = False
+    return "" if good else f"be at least one time in seconds, from 0 to {LONGEST}"
+
+
+@door(size=numbers(2, kind=int, low=1, high=1 << 24), times=_are_times)
+def film(scene: Scene, size: tuple[int, int], times: Sequence[float] | np.ndarray,
+         states: Sequence[State] | None = None) -> tuple[np.ndarray, dict]:
     """A game as frames uint8 [T, H, W, 3] at `times` [T] seconds, and the fields of its truth.
 
     states: what happens, if it is not what the rules make of the scene's actions."""
+    if scene.level is None:
+        raise ValueError(f"a scene of {brief(scene.family)} has no level to play on; `render` "
+                         "films all kinds of scenes")
     steps = int(np.ceil(max(times) / ACTION_SECONDS))
     states = states or play(scene.level, commands(scene.actions, steps))
     canvas, path = Canvas.of(scene, size, len(times)), course(states, times)

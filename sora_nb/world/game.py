@@ -5,12 +5,13 @@
 # %% ../../nbs/02ad_game.ipynb #a20bd792
 from __future__ import annotations
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 import numpy as np
+from ..door import between, door
 from .motion import check
-from .scenes import Action, Level
+from .scenes import LONGEST, Action, Level
 
 # %% auto #0
 __all__ = ['Cell', 'ACTIONS', 'ACTION_SECONDS', 'Rules', 'LOOK_AHEAD', 'WHIM', 'beside', 'State', 'find', 'floor', 'start',
@@ -49,6 +50,7 @@ def floor(level: Level) -> frozenset[Cell]:
     return frozenset(find(level, ".oPEV"))
 
 
+@door()
 def start(level: Level) -> State:
     "The first state; an enemy sets out to the right (E) or down (V)."
     enemy = next(iter(find(level, "EV")), None)
@@ -84,7 +86,8 @@ def step(level: Level, state: State, action: str) -> State:
 Rules = Callable[[Level, State, str], State]
 
 
-def commands(actions: Iterable[Action], count: int | None = None) -> list[str]:
+@door(count=between(0, 2 * LONGEST))
+def commands(actions: Sequence[Action], count: int | None = None) -> list[str]:
     "The action in force in each of `count` half seconds (default: until the last one ends)."
     actions = tuple(actions)
     if count is None:
@@ -93,12 +96,14 @@ def commands(actions: Iterable[Action], count: int | None = None) -> list[str]:
     return [next((a.name for a in actions if a.start <= m < a.end), "stay") for m in middles]
 
 
-def timed(names: Iterable[str]) -> tuple[Action, ...]:
+@door()
+def timed(names: Sequence[str]) -> tuple[Action, ...]:
     "One `Action` of half a second each, in a row: the inverse of `commands`."
     return tuple(Action(name, k * ACTION_SECONDS, (k + 1) * ACTION_SECONDS)
                  for k, name in enumerate(names))
 
 
+@door()
 def play(level: Level, actions: Sequence[Action | str], rules: Rules = step) -> list[State]:
     "All states of a game, the first one included; `actions` are names, or timed."
     names = [a for a in actions if isinstance(a, str)] or commands(actions)
@@ -176,6 +181,7 @@ def policy_moves(level: Level, state: State, careful: bool = True) -> set[str]:
     return {a for a in moves if cost[a] == min(cost.values())}
 
 
+@door()
 def policy(level: Level, state: State, rng: np.random.Generator, careful: bool = True) -> str:
     "The scripted player: to the nearest coin, away from the enemy, now and then a whim."
     moves = sorted(policy_moves(level, state, careful))

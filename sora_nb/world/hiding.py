@@ -5,10 +5,11 @@
 # %% ../../nbs/02ca_hiding.ipynb #3763e426
 from __future__ import annotations
 import numpy as np
+from ..door import brief, door
 from .families import HELD_OUT, Rng, Size, bulk, look, setting, slide, stage
 from .motion import Motion
 from .optics import LOOK_SECONDS, LOOKS, Camera, tier
-from .scenes import HUES, SHAPES, Event, Object, Scene
+from .scenes import HUES, SHAPES, Event, Object, Scene, family_door
 from .staging import (FOCAL, FPS, MIN_PIXELS, Body, OpeningView, Placed, between,
                                    opening_view, overlap, pick, spot)
 
@@ -68,10 +69,12 @@ def journey(ending: str, way: int, speed: float, far: float, seconds: float) -> 
 
 def fits(view: OpeningView, wall: Object, body: Body, ending: str, xs, y: float) -> bool:
     "Is the body clear of the wall at first, then hidden for two frames, then where it should be?"
+    ends = xs[:1] if ending == "stays hidden" else (xs[0], xs[-1])
+    if not all(stands_clear(view, wall, body, x, y) for x in ends):
+        return False                    # before a look at all frames, which may be many
     hidden = np.array([is_hidden(view, wall, body, x, y) for x in xs])
-    clear = [stands_clear(view, wall, body, x, y) for x in (xs[0], xs[-1])]
-    last = hidden[-4:].all() if ending == "stays hidden" else clear[1]
-    return bool(clear[0] and last and hidden.sum() >= 2)
+    last = hidden[-4:].all() if ending == "stays hidden" else True
+    return bool(last and hidden.sum() >= 2)
 
 # %% ../../nbs/02ca_hiding.ipynb #013fa78d
 def _mover(rng, split):
@@ -124,6 +127,7 @@ def _hide(rng, view, seconds, split, ending):
     return (mover, wall, extra) if extra else (mover, wall)
 
 
+@family_door
 def occluder(rng: Rng, size: Size, frames: int, split: str) -> Scene:
     "A thing slides completely behind a wall; it comes out, stays, or comes back."
     scale, seconds = tier(*size), (frames - 1) / FPS
@@ -147,6 +151,7 @@ def leaves(scene: Scene) -> bool:
     return bool(((np.abs(right) - radius > edge) | (depth < -radius)).all())
 
 
+@family_door
 def look_aside(rng: Rng, size: Size, frames: int, split: str) -> Scene:
     "1-3 still objects; the camera looks aside until they are gone, and back."
     if frames < 17:
@@ -160,13 +165,14 @@ def look_aside(rng: Rng, size: Size, frames: int, split: str) -> Scene:
     raise ValueError(f"nothing leaves a picture of {size[0]}x{size[1]}; use a narrower one")
 
 # %% ../../nbs/02ca_hiding.ipynb #deedd16b
+@door()
 def hidden_time(scene: Scene) -> float:
     "A moment (seconds) at which object 0 is hidden: behind its wall, or while the camera is aside."
     if scene.family == "look":
         return LOOK_SECONDS[scene.camera.speed] / 2
-    if scene.family != "occluder":
-        raise ValueError(f"object 0 is not hidden in a scene of {scene.family}: this twin is of an "
-                         "occluder or a look aside")
+    if scene.family != "occluder" or [o.shape for o in scene.objects[1:2]] != ["wall"]:
+        raise ValueError(f"object 0 is not hidden in a scene of {brief(scene.family)}: this twin "
+                         "is of a thing with its wall (occluder) or of a look aside")
     times = np.arange(scene.frames) / FPS
     view = opening_view(scene.camera, scene.size, scene.pixels_per_unit)
     obj, wall = scene.objects[:2]
@@ -179,16 +185,19 @@ def hidden_time(scene: Scene) -> float:
     return float(at[0])
 
 
+@door()
 def vanished(scene: Scene) -> Scene:
     "The twin in which object 0 is no more once it has been hidden."
     return scene.replace(events=(Event("vanish", hidden_time(scene), 0),))
 
 
+@door()
 def recolored(scene: Scene) -> Scene:
     "The twin in which object 0 has another colour once it has been hidden."
     used = {o.color for o in scene.objects}
-    hue = next(h for h in HUES if h not in used)
-    return scene.replace(events=(Event("recolor", hidden_time(scene), 0, data=(hue,)),))
+    if not (free := [hue for hue in HUES if hue not in used]):
+        raise ValueError("every hue is in the scene already: no new one is left for object 0")
+    return scene.replace(events=(Event("recolor", hidden_time(scene), 0, data=(free[0],)),))
 
 
 TWINS = dict(vanished=vanished, recolored=recolored)

@@ -7,9 +7,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 import numpy as np
+from ..door import among, between, door, numbers
 from .game import ACTIONS, Cell, beside, play, policy, start, step, timed
 from .optics import tier
-from .scenes import HUES, LIGHTS, TONES, Ground, Level, Scene
+from .scenes import HUES, LIGHTS, TONES, Ground, Level, Scene, family_door
 
 # %% auto #0
 __all__ = ['CELL', 'SMALLEST', 'LANE', 'HEAD_START', 'COLORS', 'COINS', 'WALLS', 'ODD_WALLS', 'HELD_OUT_GAMES', 'GUARDED', 'DOOM',
@@ -100,6 +101,8 @@ def populate(rng: np.random.Generator, cells: set[Cell], coins: int, guarded: bo
     return symbols
 
 # %% ../../nbs/02adb_levels.ipynb #ddc632ff
+@door(shape=numbers(2, kind=int, low=3, high=64), coins=between(0, 999),
+      walls=numbers(2, low=0, high=1))
 def make_level(rng: np.random.Generator, shape: tuple[int, int], coins: int, guarded: bool,
                walls: tuple[float, float], **colors: str) -> Level:
     """A random level of `shape` (rows, columns); walls: smallest and largest share of them.
@@ -121,6 +124,7 @@ WALLS = (0.14, 0.30)                                    # share of the cells ins
 ODD_WALLS = dict(empty=(0.0, 0.05), dense=(0.38, 0.44))
 
 
+@door(player=among(*COLORS), coins=among(*COINS), light=among(*LIGHTS))
 def held_out_game(player: str, coins: int, light: str) -> bool:
     "Does this combination never occur in training? (One in nine; all pairs do.)"
     p, n, k = COLORS.index(player), COINS.index(coins), LIGHTS.index(light)
@@ -154,6 +158,7 @@ def actions_of(rng: np.random.Generator, level: Level, steps: int, careful: bool
     return names
 
 
+@family_door
 def game(rng: np.random.Generator, size: tuple[int, int], frames: int, split: str) -> Scene:
     "A mini game seen from above, played by the scripted player for the whole clip."
     scale, steps = tier(*size), math.ceil((frames - 1) / ACTION_FRAMES)

@@ -6,13 +6,14 @@
 from __future__ import annotations
 from collections.abc import Mapping
 import numpy as np
+from ..door import among, door, is_finite
 from .biting import bite
 from .families import Family, attributes, camera, image, periodic
 from .hiding import look_aside, occluder
 from .levels import game
 from .painting import painter
 from .physics import physics
-from .scenes import Scene
+from .scenes import SPLITS, Scene
 from .shots import framing, shots
 from .staging import pick
 
@@ -41,6 +42,11 @@ FAMILIES: dict[str, Family] = dict(
     framing=framing)
 
 # %% ../../nbs/02caz_mixture.ipynb #889b186c
+def _are_shares(value: Mapping, lengths: dict) -> str:
+    good = all(is_finite(share) and share >= 0 for share in value.values())
+    return "" if good and (not value or sum(value.values()) > 0) else "hold shares of at least 0"
+
+
 def sizes_of(family: str, sizes: Mapping[tuple[int, int], float] | None = None) -> Mapping:
     "Size -> share: the native sizes of a family, or those of `sizes` that it can be filmed at."
     if not sizes:
@@ -48,8 +54,16 @@ def sizes_of(family: str, sizes: Mapping[tuple[int, int], float] | None = None) 
     return {s: share for s, share in sizes.items() if family != "framing" or s[0] != s[1]}
 
 
+def _is_family(value: str, lengths: dict) -> str:
+    return "" if value in FAMILIES else f"be one of {', '.join(FAMILIES)}"
+
+
+@door(family=_is_family, split=among(*SPLITS), sizes=_are_shares)
 def draw(rng: np.random.Generator, family: str, split: str = "train",
          sizes: Mapping[tuple[int, int], float] | None = None) -> Scene:
     "A scene of a family, at one of its native sizes (or of `sizes`: share) and lengths."
-    size = pick(rng, sizes_of(family, sizes))
+    if not (options := sizes_of(family, sizes)):
+        raise ValueError(f"{family} has no clips of the sizes {list(sizes)}; give one that is wide "
+                         "or tall")
+    size = pick(rng, options)
     return FAMILIES[family](rng, size, pick(rng, FAMILY_FRAMES.get(family, FRAMES)), split)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 import numpy as np
-from ..door import between, check_fields, numbers
+from ..door import between, check_fields, door, numbers, positive
 from .motion import Plain, check, vectors
 
 # %% auto #0
@@ -79,11 +79,13 @@ def _turn(v, angle):
     return np.stack([c * v[:, 0] - s * v[:, 1], s * v[:, 0] + c * v[:, 1], v[:, 2]], 1)
 
 # %% ../../nbs/02_optics.ipynb #46f6a320
+@door(pixels_per_unit=positive)
 def focal(pixels_per_unit: float = 32.0) -> float:
     "Focal length in pixels of a resolution tier."
     return pixels_per_unit / math.tan(math.radians(VERTICAL_FOV) / 2)
 
 # %% ../../nbs/02_optics.ipynb #a6c63884
+@door()
 def tier(height: int, width: int) -> int:
     """Pixels per view unit of the resolution tier of a picture, from its size in pixels.
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 import numpy as np
+from ..door import among, door
 from .families import HELD_OUT, Rng, Size, setting
 from .motion import Motion
 from .optics import Camera, tier
 from .props import RIM, STROKE, tip, trail
-from .scenes import HUES, SHAPES, SIZES, Event, Object, Scene
+from .scenes import HUES, SHAPES, SIZES, Event, Object, Scene, family_door
 from .staging import (FOCAL, FPS, Body, OpeningView, Placed, between, opening_view,
                                    overlap, pick, spot)
 
@@ -28,6 +29,7 @@ TEMPO = dict(slow=(0.7, 1.0), fast=(1.8, 2.6))          # world units / s of the
 ODD_TEMPO = dict(gap=(1.25, 1.45), beyond=(3.3, 4.2))   # never seen in training
 
 
+@door(color=among(*HUES), form=among(*FORMS))
 def held_out_stroke(color: str, form: str) -> bool:
     "Is this form never painted in this hue in training? (One hue a form, another for each.)"
     return (list(HUES).index(color) + 3 * list(FORMS).index(form)) % 7 == 4
@@ -139,13 +141,14 @@ def beside(view: OpeningView, canvas: Object, points: np.ndarray) -> Callable[[P
     return lambda new: overlap(new, before if new.y < y - new.body.round else behind) == 0
 
 # %% ../../nbs/02ca_painting.ipynb #87baeea3
+@family_door
 def painter(rng: Rng, size: Size, frames: int, split: str) -> Scene:
     "A brush leaves a stroke on a canvas; sometimes a solid stands by. The camera is static."
     view, seconds = opening_view(Camera(), size, tier(*size)), (frames - 1) / FPS
     tempi = ODD_TEMPO if split == "ood" else TEMPO
     for _ in range(1000):
         form = pick(rng, tuple(FORMS))
-        color = pick(rng, [c for c in HUES if held_out_stroke(c, form) == (split == "combo")])
+        color = pick(rng, [c for c in HUES if ((c, form) in SECRET_STROKES) == (split == "combo")])
         canvas, leaves = easel(rng, view), rng.random() < 0.3
         margin = RIM + STROKE * BRUSH[0] + 0.04
         field = canvas.half[0] - margin, canvas.half[2] - margin
@@ -166,15 +169,27 @@ def painter(rng: Rng, size: Size, frames: int, split: str) -> Scene:
                      "use 9 frames or more, and one of the native sizes")
 
 # %% ../../nbs/02ca_painting.ipynb #bccc80a5
+def _painted(scene: Scene) -> Event:
+    "The first stroke of a scene, which a brush leaves on a canvas; ValueError for any other."
+    paint = scene.first("paint")
+    who = [None if k is None else scene.objects[k] for k in (paint.subject, paint.other)]
+    if None in who or (who[0].motion.kind, who[1].shape) != ("path", "canvas"):
+        raise ValueError("this twin is of a brush that follows a path and paints on a canvas, as "
+                         f"in the family painter; here it is {[o and o.shape for o in who]}")
+    return paint
+
+
+@door()
 def erased(scene: Scene) -> Scene:
     "The twin whose canvas forgets the stroke as soon as it is finished."
-    paint = scene.first("paint")
+    paint = _painted(scene)
     return scene.replace(events=(*scene.events, Event("erase", paint.data[0], paint.other)))
 
 
+@door()
 def displaced(scene: Scene) -> Scene:
     "The twin whose paint appears far from the brush, as if another one, never seen, left it."
-    paint, unseen = scene.first("paint"), len(scene.objects)
+    paint, unseen = _painted(scene), len(scene.objects)
     brush, canvas = scene.objects[paint.subject], scene.objects[paint.other]
     corners = trail(scene, paint)[1]
     upright = np.ptp(corners[:, 0]) < 0.9               # to the side, or else up or down

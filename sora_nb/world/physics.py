@@ -6,10 +6,11 @@
 from __future__ import annotations
 import math
 import numpy as np
+from ..door import door, positive
 from .families import HELD_OUT, ODD_SPEEDS, SPEEDS, Rng, Size, bulk, look, setting
 from .motion import GRAVITY, Motion
 from .optics import Camera, tier
-from .scenes import Event, Object, Scene
+from .scenes import MOMENT, Event, Object, Scene, family_door
 from .staging import (FOCAL, FPS, MIN_PIXELS, NEAREST, Body, Placed, arrange, between,
                                    opening_view, pick)
 
@@ -140,6 +141,7 @@ def throw(rng: Rng, view, seconds: float, split: str) -> dict | None:
 PLAYS = {hit: 0.4, drop: 0.3, throw: 0.3}
 
 
+@family_door
 def physics(rng: Rng, size: Size, frames: int, split: str) -> Scene:
     "A collision, a drop or a throw."
     if frames < 17:
@@ -165,28 +167,36 @@ def _first_motion(scene):
     return scene.objects[0].motion
 
 
+def _collision(scene: Scene) -> tuple[Event, tuple, tuple]:
+    "The hit of a scene, and the keys of what hits and of what is hit."
+    event = scene.first("hit")
+    one, two = (() if k is None else scene.objects[k].motion.keys
+                for k in (event.subject, event.other))
+    if len(one) != 3 or len(two) != 3 or not one[1][0] > 0:
+        raise ValueError("this twin is of a hit of the family physics, whose two things follow "
+                         f"paths with three keys; here they have {len(one)} and {len(two)}")
+    return event, one, two
+
+
+@door(lead=(positive, MOMENT))
 def too_early(scene: Scene, lead: float = 0.25) -> Scene:
     "The twin in which the second thing moves before the first one touches it."
-    if not lead > 0:
-        raise ValueError(f"lead must be positive seconds, got {lead}")
-    event = scene.first("hit")
-    keys = scene.objects[event.other].motion.keys
+    event, _, keys = _collision(scene)
     early = ((keys[0]), *((max(t - lead, 0.01), *xyz) for t, *xyz in keys[1:]))
     return _moved(scene, event.other, Motion("path", keys=early))
 
 
+@door()
 def passed_through(scene: Scene) -> Scene:
     "The twin in which the first thing goes on through the second one, which stays at rest."
-    event = scene.first("hit")
-    (t0, *_), (t1, x, *_), (t2, *_) = scene.objects[event.subject].motion.keys
+    event, ((t0, *_), (t1, x, *_), (t2, *_)), _ = _collision(scene)
     on = ((t0, 0.0, 0.0, 0.0), (t2, x * t2 / t1, 0.0, 0.0))
     return _moved(_moved(scene, event.subject, Motion("path", keys=on)), event.other, Motion())
 
 
+@door(time=(positive, MOMENT))
 def hanging(scene: Scene, time: float = 0.5) -> Scene:
     "The twin in which object 0, which falls or flies, stops in the air at `time` seconds."
-    if not time > 0:
-        raise ValueError(f"time must be positive seconds, got {time}")
     motion = _first_motion(scene)
     if motion.kind not in ("drop", "parabola"):
         raise ValueError(f"object 0 neither falls nor flies, its motion is {motion.kind}")
@@ -195,6 +205,7 @@ def hanging(scene: Scene, time: float = 0.5) -> Scene:
     return _moved(scene, 0, Motion("path", keys=keys))
 
 
+@door()
 def springy(scene: Scene) -> Scene:
     "The twin in which a falling thing bounces higher than it fell."
     if _first_motion(scene).kind != "drop":

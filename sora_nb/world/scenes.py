@@ -6,13 +6,14 @@
 from __future__ import annotations
 from dataclasses import dataclass, fields
 import numpy as np
-from ..door import between, brief, check_fields, fits, is_finite, numbers
+from ..door import among, between, brief, check_fields, door, fits, is_finite, numbers
 from .motion import Motion, Plain, check, frozen
 from .optics import Camera, rotation
 
 # %% auto #0
-__all__ = ['WORLD_VERSION', 'SHAPES', 'PROPS', 'HUES', 'SIZES', 'LIGHTS', 'PATTERNS', 'TONES', 'MOST', 'EVENTS', 'EVENT_DATA',
-           'Object', 'Ground', 'Event', 'Level', 'Action', 'Shot', 'Scene']
+__all__ = ['WORLD_VERSION', 'SHAPES', 'PROPS', 'HUES', 'SIZES', 'LIGHTS', 'PATTERNS', 'TONES', 'MOST', 'LONGEST', 'WIDEST',
+           'MOMENT', 'EVENTS', 'EVENT_DATA', 'SPLITS', 'family_door', 'Object', 'Ground', 'Event', 'Level', 'Action',
+           'Shot', 'Scene']
 
 # %% ../../nbs/02a_scenes.ipynb #37559f0f
 WORLD_VERSION = 1                       # raise it when a scene would render differently
@@ -24,6 +25,8 @@ LIGHTS = ("day", "sunset", "night")
 PATTERNS = ("checkered", "speckled")
 TONES = ("gray", "tan", "green")
 MOST = 255                              # objects in a scene: masks number them in a byte, from 1
+LONGEST, WIDEST = 4096, 1024            # frames of a scene; pixels a side of its native size
+MOMENT = between(0, LONGEST)            # seconds at which something is done, or that it takes
 
 # %% ../../nbs/02a_scenes.ipynb #3229be78
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ class Action(Plain):
     end: float
 
     def __post_init__(self):
-        check_fields(self)
+        check_fields(self, start=MOMENT, end=MOMENT)
 
 
 @dataclass(frozen=True)
@@ -184,8 +187,9 @@ class Scene(Plain):
 
     def __post_init__(self):
         check(self.light, LIGHTS, "light")
-        check_fields(self, seed=between(0), period=between(0, 1e6), frames=between(1),
+        check_fields(self, seed=between(0), period=between(0, 1e6), frames=between(1, LONGEST),
                      size=numbers(2, kind=int, low=1), pixels_per_unit=between(1e-3, 1e6))
+        object.__setattr__(self, "size", tuple(self.size))      # views of it are remembered
         for name in ("objects", "events", "actions", "shots"):
             if not fits(getattr(self, name), tuple[_PARTS[name], ...]):
                 raise TypeError(f"{name} of a scene must be {_PARTS[name].__name__}s, got "
@@ -225,3 +229,14 @@ class Scene(Plain):
     def from_dict(cls, data: dict) -> Scene:
         "The inverse of `to_dict`."
         return _build(cls, data)
+
+# %% ../../nbs/02a_scenes.ipynb #d0a1f002
+SPLITS = ("train", "iid", "combo", "ood")
+
+
+def _is_tuple(value, lengths: dict) -> str:
+    return "" if isinstance(value, tuple) else "be a tuple"
+
+
+family_door = door(size=(_is_tuple, numbers(2, kind=int, low=1, high=WIDEST)),
+                   frames=between(1, LONGEST), split=among(*SPLITS))

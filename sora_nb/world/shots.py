@@ -6,9 +6,10 @@
 from __future__ import annotations
 import math
 import numpy as np
+from ..door import among, between as limited, door
 from .families import Rng, Size, cast_of, setting, stage
 from .optics import Camera, project, rotation, tier
-from .scenes import HUES, Event, Object, Scene, Shot
+from .scenes import HUES, WIDEST, Event, Object, Scene, Shot, family_door
 from .staging import (FOCAL, FPS, MIN_PIXELS, NEAREST, Placed, between, opening_view,
                                    pick)
 
@@ -22,20 +23,21 @@ SHOTS = dict(wide=WIDE, close=WIDE.replace(radius=2.7, height=0.85),
              above=WIDE.replace(radius=2.0, height=4.4))
 
 
+@door(height=limited(1, WIDEST), pixels_per_unit=limited(1e-3, 1e6))
 def horizon(camera: Camera, height: int, pixels_per_unit: float = 32.0) -> float:
     "Row of the horizon in a picture of `height` rows; negative when it lies above the picture."
     fall = math.atan2(camera.height - camera.target[2], camera.radius)
     return height / 2 - FOCAL * pixels_per_unit * math.tan(fall)
 
 
+@door(kind=among(*SHOTS))
 def shot_of(kind: str, hero: Object) -> Camera:
     "The camera of a shot; all but the wide one look at the hero."
-    if kind not in SHOTS:
-        raise ValueError(f"shot {kind!r} is not known; choose one of {list(SHOTS)}")
     x, y = hero.position
     return WIDE if kind == "wide" else SHOTS[kind].replace(target=(x, y, 0.35))
 
 
+@door()
 def name_shot(camera: Camera) -> str:
     "wide, close or above: the shot whose distance and height a camera has."
     return next((name for name, c in SHOTS.items()
@@ -79,6 +81,7 @@ def storyboard(rng: Rng, n: int) -> list[str]:
             return kinds
 
 
+@family_door
 def shots(rng: Rng, size: Size, frames: int, split: str) -> Scene:
     "One hero in two or three shots."
     starts = cuts(rng, frames)
@@ -93,12 +96,11 @@ def shots(rng: Rng, size: Size, frames: int, split: str) -> Scene:
                      "picture")
 
 # %% ../../nbs/02cac_shots.ipynb #d41dd5ac
+@door(color=among(*HUES))
 def recast(scene: Scene, color: str) -> Scene:
     "The twin in which another hero, of another colour, plays from the first cut on."
     if not scene.shots:
         raise ValueError("there is no cut in the scene")
-    if color not in HUES:
-        raise ValueError(f"color must be one of {', '.join(HUES)}, got {color!r}")
     return scene.replace(events=(Event("recolor", scene.shots[0].start, 0, data=(color,)),))
 
 # %% ../../nbs/02cac_shots.ipynb #96419276
@@ -126,6 +128,7 @@ def _inside(view, place):
             and max(-bottom, top) < view.half_v - 0.04)
 
 
+@family_door
 def framing(rng: Rng, size: Size, frames: int, split: str) -> Scene:
     "One thing near the end of a wide or tall picture; a square crop would cut it."
     if size[0] == size[1]:
