@@ -283,12 +283,12 @@ def check_near_misses(understand, known):
         assert understand(prompt, known).text == text, prompt
     said = {prompt: understand(prompt, known).notices[0].message for prompt in
             ("gren ground", "a pink ball", "grass", "a taller ball", "tbe", "rad ball")}
-    assert "did you mean gray or green?" in said["gren ground"] or "grey" in said["gren ground"]
+    assert "did you mean green or grey?" in said["gren ground"]
     assert "purple" in said["a pink ball"] and "white" not in said["a pink ball"]
     assert "known sizes are" in said["a taller ball"]
     for word in ("grass", "rad ball"):
         assert "; known nouns are ball" in said[word] or "? known nouns are ball" in said[word]
-    assert "did you mean red?" in said["rad ball"] and said["tbe"].endswith("did you mean tube?")
+    assert "or red or" in said["rad ball"] and said["tbe"].endswith("did you mean tube?")
     assert not any(re.search(r"mean .*\b(for|of|the|grays)\b", message) for message in said.values())
 
 
