@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SYNONYMS', 'NOUNS', 'VERBS', 'IRREGULAR', 'NEAREST', 'STRANGERS', 'NEGATIONS', 'FILLERS', 'CONTRACTIONS', 'conjugate',
-           'plural']
+           'plural', 'compared']
 
 # %% ../nbs/06a_synonyms.ipynb #9b4923a1
 import re
@@ -36,11 +36,11 @@ SYNONYMS: dict[str, list[str]] = {
         "in front of, before, ahead of, at the front of"],
     "speed": [
         "slowly, gently, sluggishly, leisurely, unhurriedly, lazily, in slow motion, at low speed, "
-        "at a low speed, at slow speed", "gently, slowly, softly, gentle",
+        "at a low speed, at slow speed, slow, slower, slowest", "gently, slowly, softly, gentle",
         "gradually, slowly, gradual, bit by bit, step by step",
         "quickly, rapidly, fast, swiftly, speedily, briskly, hurriedly, hastily, at high speed, "
         "at a high speed, at full speed, at top speed, at a quick pace",
-        "fast, quickly, quick, rapid, speedy, swift, faster"],
+        "fast, quickly, quick, rapid, speedy, swift, faster, fastest, quicker, quickest"],
     "light": [
         "at night, in the dark, at midnight, at nighttime, during the night, in the nighttime, "
         "by moonlight, in the moonlight, in moonlight, under the moon, under the stars, "
@@ -164,19 +164,21 @@ _DOUBLING = re.compile(r"[^aeiou]*[aeiou][bdgklmnprt]")   # pan -> panning, but 
 
 
 def conjugate(verb: str) -> dict[str, str]:
-    """Every form of a verb in third person -> "s", "ing" or "other": `slides`, `sliding`, `slid`.
+    """Every form of a verb in third person: `slides` "s", `sliding` "ing", `slide` "base", `slid`
+    "past".
 
     Regular verbs by rule, the others from `IRREGULAR`."""
     if verb in IRREGULAR:
-        words = IRREGULAR[verb].split()
-        return {verb: "s"} | {w: "ing" if w.endswith("ing") else "other" for w in words}
+        base, *forms = IRREGULAR[verb].split()
+        slots = {w: "ing" if w.endswith("ing") else "past" for w in forms}
+        return {verb: "s", base: "base" if "past" in slots.values() else "past"} | slots
     if not verb.endswith("s"):
         return {verb: "s"}
     base = (verb[:-3] + "y" if verb.endswith("ies") else
             verb[:-2] if re.search(r"(ss|sh|ch|x|zz)es$", verb) else verb[:-1])
     stem = base + base[-1] if _DOUBLING.fullmatch(base) else base.removesuffix("e")
     past = base[:-1] + "ied" if re.search(r"[^aeiou]y$", base) else stem + "ed"
-    return {verb: "s", stem + "ing": "ing", base: "other", past: "other"}
+    return {verb: "s", stem + "ing": "ing", base: "base", past: "past"}
 
 # %% ../nbs/06a_synonyms.ipynb #82fcf73e
 def plural(noun: str) -> str:
@@ -185,12 +187,23 @@ def plural(noun: str) -> str:
         return noun[:-1] + "ies"
     return noun + ("es" if re.search(r"(s|x|z|ch|sh)$", noun) else "s")
 
+# %% ../nbs/06a_synonyms.ipynb #db69216d
+def compared(word: str) -> list[str]:
+    "`big` -> `bigger`, `biggest`; nothing of a long word or a phrase, which take `more`."
+    if len(word) > 6 or not word.isalpha():
+        return []
+    stem = word + word[-1] if _DOUBLING.fullmatch(word) else word.removesuffix("e")
+    stem = stem[:-1] + "i" if stem.endswith("y") else stem
+    return [stem + "er", stem + "est"]
+
 # %% ../nbs/06a_synonyms.ipynb #5e0269d4
 NEAREST: dict[str, list[str]] = {  # not the same, but as near as it gets
     "relation": [
         "and, next to, beside, besides, near, nearby, close to, near to, adjacent to, alongside, "
         "by the side of, touching, against, on top of, atop, above, over the top of, below, under, "
-        "underneath, beneath, inside, inside of, within, between, among, opposite"],
+        "underneath, beneath, inside, inside of, within, between, among, opposite, " +
+        ", ".join(f"{lead}{size} than" for lead in ("", "is ", "that is ", "which is ")
+                  for size in ("bigger", "larger", "smaller", "tinier"))],
     "light": [
         "at sunset, at sunrise, at dawn, at daybreak, during sunrise, in the early morning",
         "in daylight, in the morning, on a cloudy day, under a cloudy sky, on a rainy day"],
@@ -206,14 +219,15 @@ STRANGERS: dict[str, str] = {  # ordinary words of a kind of which this world ha
     "count": "0, 4, 5, 6, 7, 8, 9, 10, zero, four, five, six, seven, eight, nine, ten, dozen, "
              "several, many, hundred, multiple, few",
     "motion": "spins, falls, drops, dances, explodes, melts, grows, shrinks, swims, climbs, rises",
-    "light": "foggy, rainy, snowy, cloudy, misty, stormy, sunny, neon, candlelight, spotlight, "
-             "moon, sun, stars, shadow, shadows",
+    "light": "fog, foggy, mist, misty, haze, rain, rainy, snow, snowy, cloudy, stormy, sunny, "
+             "neon, candlelight, spotlight, moon, sun, stars, shadow, shadows",
     "pattern": "striped, plain, wooden, grassy, marbled, shiny, metallic, glossy, matte, furry, "
                "glass, metal, plastic, rubber, wood, stone, paper",
     "camera": "tilts, cranes, trucks, shakes, zooms, handheld, drone"}
 
 # %% ../nbs/06a_synonyms.ipynb #84d242eb
-NEGATIONS = frozenset("no not without never none nothing neither nor except minus".split())
+NEGATIONS = frozenset("no not without never none nothing neither nor except minus "
+                      "non instead avoid lacking excluding".split())
 FILLERS = frozenset("""
 a an the of to in on at by from for into onto as is are be am was were been being it its this
 that these those there here he she they them his her their we us you your i me my our who which what

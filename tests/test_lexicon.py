@@ -10,7 +10,7 @@ import pytest
 from sora_nb.checkpoints import locate_checkpoint, read_card
 from sora_nb.lexicon import Understood, lexicon, reader, understand
 from sora_nb.plain import MOST, Notice, clean, plain, words_of
-from sora_nb.readings import choices, knows, readings
+from sora_nb.readings import choices, knows, passive, readings
 from sora_nb.synonyms import FILLERS, NEAREST, NOUNS, SYNONYMS, VERBS, conjugate, plural
 from sora_nb.typos import ENGLISH, Speller, deletions, distance, family, is_near, is_slip
 from sora_nb.world.captions import STYLES
@@ -202,7 +202,7 @@ def test_messages(plain_known):
     assert messages("a read ball", plain_known) == [
         "unknown word 'read', ignored; did you mean red?"]
     assert messages("a red tbe", plain_known) == [
-        "unknown word 'tbe', ignored; did you mean the or tube?"]
+        "unknown word 'tbe', ignored; did you mean tube?"]
     assert messages("a ball next to a cone", plain_known) == [
         "'next to' is read as 'and', the nearest that is known; known relations are to the left of, "
         "to the right of, behind, in front of"]
@@ -211,6 +211,129 @@ def test_messages(plain_known):
     assert "read like an empty one" in messages("zebra", plain_known)[-1]
     crowd = " ".join(f"zx{chr(97 + k // 26)}{chr(97 + k % 26)}q" for k in range(300))
     assert len(messages(crowd, plain_known)) < 6 and "294 more" in messages(crowd, plain_known)[0]
+
+
+# --- denials --------------------------------------------------------------------------------------
+DENIED = {  # prompt -> what is left, what the notice names
+    "a red ball, not blue": ("a red ball", "not blue"),
+    "a ball that is not red": ("a ball", "that is not red"),
+    "a ball, never red": ("a ball", "never red"),
+    "a cube, no blue": ("a cube", "no blue"),
+    "no blue": ("", "no blue"), "without blue": ("", "without blue"),
+    "a ball which isn't red": ("a ball", "which is not red"),
+    "not red ball": ("", "not red ball"), "no red ball": ("", "no red ball"),
+    "a ball but not a big one": ("a ball", "but not a big one"),
+    "a non-red ball": ("", "non red ball"),
+    "a ball that is neither red nor blue at night": ("a ball at night",
+                                                     "that is neither red nor blue"),
+    "a ball that is not red rolls to the left": ("a ball rolls to the left", "that is not red"),
+    "a ball not rolling to the left at night": ("a ball at night", "not rolling to the left"),
+    "the ball never bounces": ("the ball", "never bounces"),
+    "a cube at night, not at sunset": ("a cube at night", "not at sunset"),
+    "a cube, no checkered ground": ("a cube", "no checkered ground"),
+    "not gray": ("", "not gray"), "no orbs and a cube": ("a cube", "no orbs"),
+    "a ball with no shadows": ("a ball", "no shadows")}
+LEGAL = ("the player is never caught", "no enemy", "the player is not caught", "a ball, not moving",
+         "it collects none of two coins", "the ball does not come out", "the camera does not move")
+
+
+def check_denied(understand, known):
+    for prompt, (text, denied) in DENIED.items():
+        read = understand(prompt, known)
+        told = [n.word for n in read.notices if "only say what is to be seen" in n.message]
+        assert (read.text, told) == (text, [denied]), (prompt, read)
+    for prompt in LEGAL:
+        assert understand(prompt, known) == Understood(prompt)
+    dogs = [*PARK, *"is not barking without collars red".split()]
+    assert understand("a dog without collars is not barking", dogs).notices == ()
+
+
+def up_to_a_noun(prompt, known):
+    "As it was: only before a shape."
+    shape = any(word in prompt for word in ("ball,", "red ball", "cube,"))
+    return understand(prompt, known) if shape else Understood(prompt)
+
+
+def in_silence(prompt, known):
+    return Understood(understand(prompt, known).text)
+
+
+def all_gone(prompt, known):
+    "Leaves out from the negation to the end."
+    return understand(re.split(r",? ?\b(?:no|not|never|without)\b", prompt)[0], known)
+
+
+def test_denials(known):
+    check_denied(understand, known)
+    for broken in (up_to_a_noun, in_silence, all_gone):
+        with pytest.raises(AssertionError):
+            check_denied(broken, known)
+
+
+# --- near misses ----------------------------------------------------------------------------------
+def check_near_misses(understand, known):
+    read = {"gren cube": "green cube", "the cube is gren": "the cube is green",
+            "a small gren ball on gray ground": "a small green ball on gray ground",
+            "bigger ball": "big ball", "the biggest ball": "the big ball", "tinier": "tiny",
+            "a larger cube": "a large cube", "the smallest cone": "the small cone",
+            "a cube smaller than a ball": "a cube and a ball",
+            "a ball that is larger than the cube": "a ball and the cube",
+            "the ball rolls slower": "the ball rolls slowly"}
+    for prompt, text in read.items():
+        assert understand(prompt, known).text == text, prompt
+    said = {prompt: understand(prompt, known).notices[0].message for prompt in
+            ("gren ground", "a pink ball", "grass", "a taller ball", "tbe", "rad ball")}
+    assert "did you mean green or grey?" in said["gren ground"]
+    assert "purple" in said["a pink ball"] and "white" not in said["a pink ball"]
+    assert "known sizes are" in said["a taller ball"]
+    for word in ("grass", "rad ball"):
+        assert "; known nouns are ball" in said[word] or "? known nouns are ball" in said[word]
+    assert "or red or" in said["rad ball"] and said["tbe"].endswith("did you mean tube?")
+    assert not any(re.search(r"mean .*\b(for|of|the|grays)\b", message) for message in said.values())
+
+
+def without_neighbours(prompt, known):
+    "Each word by itself."
+    read = [understand(word, known) for word in prompt.split()]
+    return Understood(" ".join(r.text for r in read if r.text), sum((r.notices for r in read), ()))
+
+
+def test_near_misses(known):
+    check_near_misses(understand, known)
+    for broken in (without_neighbours, lambda p, known: understand(p.replace("gren", "grey"), known),
+                   lambda p, known: understand(re.sub(r"g?(er|est)\b", "", p), known)):
+        with pytest.raises((AssertionError, IndexError)):
+            check_near_misses(broken, known)
+
+
+def check_passives(passive, known):
+    """What is done to something is told, never turned into a deed of it."""
+    assert passive(["is"], "painted", ["on"]) and passive(["is", "slowly"], "painted", [])
+    assert passive(["a", "red"], "bitten", ["cube"])
+    for before, word, after in ((["ball"], "rolled", ["left"]), (["has"], "collected", ["coins"]),
+                                ([], "moved", ["ball"]), (["is"], "rolling", []),
+                                (["a"], "paint", ["ball"]), (["the", "small"], "rolled", [])):
+        assert not passive(before, word, after), word
+
+
+def test_passives(known):
+    check_passives(passive, known)
+    for broken in (lambda b, w, a: "is" in b, lambda b, w, a: w.endswith("ed") and bool(a),
+                   lambda b, w, a: False):
+        with pytest.raises(AssertionError):
+            check_passives(broken, known)
+    for prompt, (text, told) in {
+            "a ball is painted on the canvas": ("a ball on the canvas", "is painted"),
+            "a painted ball": ("a ball", "painted"), "the cube was eaten": ("the cube", "was eaten"),
+            "a ball is quickly moved": ("a ball is quickly", "moved")}.items():
+        read = understand(prompt, known)
+        assert (read.text, [n.word for n in read.notices]) == (text, [told])
+        assert "not what is done to whom" in read.notices[0].message
+    for prompt, text in {"a brush painted a line": "a brush paints a line",
+                         "the camera is zoomed in": "the camera dollies in",
+                         "the player has collected two coins": "the player collects two coins",
+                         "the player is caught": "the player is caught"}.items():
+        assert understand(prompt, known).text == text
 
 
 # --- slips ----------------------------------------------------------------------------------------
