@@ -493,7 +493,7 @@ INNER = _named(
     door=(
         "brief fits is_finite shape between positive among alike numbers floating finite door "
         "check_fields nameable"),
-    files="DiskFullError",
+    files="DiskFullError BusyError only_writer",
     checkpoints="CheckpointError shipped_folders checkpoint_folders config_of check_card cache_dir",
     # records that functions with doors make and return, and what they are made by
     clips="Fit Survey ClipReader",
@@ -503,7 +503,7 @@ INNER = _named(
     films="BadFile Picture",
     items="BlockConfig Item things_of",
     latents="Sample",
-    lexicon="Understood Piece Reader",
+    lexicon="Understood Piece Reader meant",
     listing="Note read_captions Entry Listing",
     orders="whole finite frame_rate frame_count Order orders batches sampler_settings",
     plain="Notice words_of",
@@ -520,7 +520,9 @@ INNER = _named(
     training="forward_flops VAETraining DiTTraining held_out_batches",
     tuning="FolderPool",
     # words of prompts: `understand`, `clean` and `caption` call them
-    readings="Reading knows wordings row_readings choices",
+    readings="Reading knows wordings row_readings choices around passive unfit",
+    denials="denied letter words_for",
+    synonyms="compared",
     typos="family is_near deletions",
     # the renderer: called for every object and frame by `render`
     world__backdrop=(
@@ -591,6 +593,7 @@ INNER = _named(
         "Thing Tale Reading read_motion read_thing repeats read_tales read_scene read_take "
         "read_film relations passes filmed holds"),
     probes__pieces="runs pieces bridged how_many",
+    probes__places="Spot find_spot free_edges names silhouette whole_box",
     probes__pixels=(
         "Footage hue_labels neighbours Track box_of follow find_tracks pose unproject sample "
         "free_ground pixel_grid"),
@@ -608,7 +611,7 @@ INNER = _named(
     probes__cases="search frozen remembered Case other other_camera",
     probes__diversity="apart difference variety fits siblings layout scene_layout layout_distance",
     probes__fidelity=(
-        "Tally watch tally shuffled_tally broken_tally macro groups together controls column "
+        "normalised Tally watch tally shuffled_tally broken_tally macro groups together controls column "
         "by_family"),
     probes__results="repository commit results_folder")
 
@@ -620,13 +623,9 @@ OPEN = _named(
     latents="LatentCache",
     lexicon="reader tell tidy",
     plain="plain quoted",
-    probes__arcade="read_game",
     probes__fidelity="fidelity_result generated reconstruct scores table",
-    probes__interaction="doubts judge_interaction read_interaction",
     probes__meals="find_meal",
-    probes__referee="faults",
     probes__strokes="read_stroke",
-    probes__witness="testify verdicts",
     reading="answers learn_to_read",
     readings="readings",
     synonyms="conjugate plural",
