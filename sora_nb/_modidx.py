@@ -1079,6 +1079,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'sora_nb.world.clauses.story': ('clauses.html#story', 'sora_nb/world/clauses.py'),
                                        'sora_nb.world.clauses.story_clauses': ('clauses.html#story_clauses', 'sora_nb/world/clauses.py')},
             'sora_nb.world.facts': { 'sora_nb.world.facts.Fact': ('facts.html#fact', 'sora_nb/world/facts.py'),
+                                     'sora_nb.world.facts.count_name': ('facts.html#count_name', 'sora_nb/world/facts.py'),
                                      'sora_nb.world.facts.framing_facts': ('facts.html#framing_facts', 'sora_nb/world/facts.py'),
                                      'sora_nb.world.facts.hiding_facts': ('facts.html#hiding_facts', 'sora_nb/world/facts.py'),
                                      'sora_nb.world.facts.hit_facts': ('facts.html#hit_facts', 'sora_nb/world/facts.py'),

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -30,10 +31,13 @@ from sora_nb.probes.interaction import read_interaction
 from sora_nb.training import train_dit
 from sora_nb.video import Video
 from sora_nb.world import biting, hiding, painting, physics, shots
+from sora_nb.world.captions import write
+from sora_nb.world.facts import Fact
+from sora_nb.world.game_facts import game_record
 from sora_nb.world.record import facts_of
 from sora_nb.world.render import render
 from sora_nb.world.sampler import World
-from sora_nb.world.scenes import HUES, Event, Object, Scene
+from sora_nb.world.scenes import HUES, Event, Level, Object, Scene
 
 
 @pytest.fixture
@@ -399,3 +403,18 @@ def test_a_budget_that_fits_nothing_is_refused_before_anything_is_made(here):
     with pytest.raises(ValueError, match="budget"):
         train_dit(*made.networks(), data, name="small", steps=1, budget=1)
     assert not run_folder("small").exists()
+
+
+def test_more_coins_and_things_than_have_names():
+    """A video model may draw twenty coins: that is read, and no caption speaks of it."""
+    level = Level(("########", "#P.oooo#", "#oooooo#", "########"))
+    scene = Scene(level=level, family="game", light="day")
+    assert Fact("coins", "many") in facts_of(scene)
+    crowd = Scene(tuple(Object(position=(k % 4 - 2, k // 4 - 2)) for k in range(9)))
+    assert Fact("count", "many") in facts_of(crowd) and "count" in {f.kind for f in facts_of(crowd)}
+    with pytest.raises(ValueError, match="captions have no words for coins = 'many'"):
+        write(facts_of(scene), "detailed", np.random.default_rng(0))
+    with pytest.raises(ValueError, match="no words for count = 'many'; for count they have one, two"):
+        write(facts_of(crowd), "detailed", np.random.default_rng(0))
+    state = SimpleNamespace(coins=frozenset(range(20)), enemy=None, caught=False)
+    assert Fact("coins", "many") in game_record([state], "blue", "", "day", "gray")

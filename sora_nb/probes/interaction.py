@@ -20,7 +20,7 @@ from .places import Spot, find_spot, names
 from .shapes import read_shapes, shape_net
 from .strokes import REACH, Stroke, canvas_mask, has_canvas, read_stroke
 from ..video import Video
-from ..world.facts import COUNT_NAMES, Fact
+from ..world.facts import Fact, count_name
 from ..world.layout import LAYOUT
 from ..world.optics import Camera, focal
 from ..world.painting import BRUSH
@@ -162,7 +162,7 @@ def read_interaction(video: Video, net: nn.Module | None = None) -> Interaction 
     rest = {color: track for color, track in tracks.items() if color not in figures}
     figures |= {color: solid(footage, color, rest[color], shape)
                 for color, shape in read_shapes(footage, rest, net).items()}
-    count = COUNT_NAMES[min(len(figures), len(COUNT_NAMES) - 1)]  # a generated video may have eight
+    count = count_name(len(figures))  # a generated video may have eight
     return Interaction(figures, dict(scene, count=count), stroke, meal)
 
 # %% ../../nbs/09ebc_interaction.ipynb #fe4d9cdf

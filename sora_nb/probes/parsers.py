@@ -24,7 +24,7 @@ from .places import Spot, find_spot, names
 from .shapes import best_frames, read_shapes, shape_net
 from .takes import cuts, film_motions, read_takes
 from ..video import Video
-from ..world.facts import COUNT_NAMES, Fact
+from ..world.facts import Fact, count_name
 from ..world.mixture import PLAIN
 from ..world.layout import LAYOUT
 from ..world.optics import Camera
@@ -175,7 +175,7 @@ def read(video: Video, net: nn.Module | None = None) -> Reading:
     reading = (read_film(footage, tracks, free, edges, net) if edges else
                read_take(footage, tracks, free, net))
     count = sum(how_many(track, footage.zoom) for track in tracks.values())
-    reading.scene.update(count=COUNT_NAMES[min(count, len(COUNT_NAMES) - 1)],
+    reading.scene.update(count=count_name(count),
                          loop="loop" if repeats(footage) and not edges else None)
     return reading
 

@@ -14,7 +14,7 @@ from .staging import (DEPTH_GAP, FOCAL, FPS, SIDE_GAP, Body, opening_view)
 # %% auto #0
 __all__ = ['INVERSE', 'MOTION_AXES', 'NAMES', 'COUNT_NAMES', 'Fact', 'inverse', 'size_of', 'speed_of', 'motion_of',
            'object_facts', 'over_time', 'relation', 'passing', 'relation_facts', 'hiding_facts', 'hit_facts',
-           'framing_facts', 'scene_facts']
+           'framing_facts', 'count_name', 'scene_facts']
 
 # %% ../../nbs/02cb_facts.ipynb #feb4ae7f
 class Fact(NamedTuple):
@@ -170,12 +170,17 @@ def framing_facts(scene: Scene) -> list[Fact]:
 COUNT_NAMES = ("none", "one", "two", "three", "four", "five", "six", "seven")
 
 
+def count_name(n: int) -> str:
+    "A number in words; more than seven are many."
+    return COUNT_NAMES[n] if n < len(COUNT_NAMES) else "many"
+
+
 def scene_facts(scene: Scene) -> list[Fact]:
     "Count (but not of painters' tools), light, ground, camera, loop."
     out = [Fact("light", scene.light), Fact("pattern", scene.ground.pattern),
            Fact("tone", scene.ground.tone)]
     if all(o.shape not in ("canvas", "brush") for o in scene.objects):
-        out.insert(0, Fact("count", COUNT_NAMES[len(scene.objects)]))
+        out.insert(0, Fact("count", count_name(len(scene.objects))))
     if scene.frames > 1 and not scene.shots:
         out.append(Fact("camera", scene.camera.motion))
     if scene.frames > 1 and scene.camera.motion != "static":

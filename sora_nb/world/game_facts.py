@@ -5,7 +5,7 @@
 # %% ../../nbs/02cbb_game_facts.ipynb #2b47bb7c
 from __future__ import annotations
 from collections.abc import Sequence
-from .facts import COUNT_NAMES, Fact
+from .facts import Fact, count_name
 from .game import ACTION_SECONDS, ACTIONS, State, commands, play
 from .scenes import Level, Scene
 from .staging import FPS
@@ -47,9 +47,9 @@ def game_record(states: Sequence[State], player: str, enemy: str, light: str, to
     first, last = states[0], states[-1]
     out = [Fact("domain", "game"), Fact("player", player),
            Fact("enemy", "none" if first.enemy is None else enemy),
-           Fact("coins", COUNT_NAMES[len(first.coins)])]
+           Fact("coins", count_name(len(first.coins)))]
     if len(states) > 1:
-        out.append(Fact("collected", COUNT_NAMES[len(first.coins - last.coins)]))
+        out.append(Fact("collected", count_name(len(first.coins - last.coins))))
         out += ending(states) + moves_of(states)
     return out + [Fact("light", light), Fact("tone", tone)]
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 import numpy as np
+from ..door import brief
 from .facts import COUNT_NAMES, Fact
 from .levels import COINS, COLORS
 from .staging import pick
@@ -220,8 +221,12 @@ class Voice:
 
     def say(self, fact: Fact, options: Sequence[str] = ()) -> str:
         "Words for a fact (of those that fit), which is stated from now on."
+        known = WORDS.get(fact.kind, {})
+        if not options and fact.value not in known:
+            raise ValueError(f"captions have no words for {fact.kind} = {brief(fact.value)}; for "
+                             f"{fact.kind} they have {', '.join(known) or 'none'}")
         if fact not in self.stated:
-            self.stated[fact] = self.choose(options or WORDS[fact.kind][fact.value])
+            self.stated[fact] = self.choose(options or known[fact.value])
         return self.stated[fact]
 
     def pace(self, verb: str, pace: Fact | None) -> str:
