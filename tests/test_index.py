@@ -133,3 +133,14 @@ def test_examples_work(tmp_path, monkeypatch):
     assert [c.frames.shape[1:3] for c in names["clips"]] == [(48, 80), (64, 64)]
     assert names["z"].shape == (1, 16, 5, 8, 12)
     assert names["night"].scene.light == "night"
+
+
+def test_family_table():
+    row = dict(n=64, fidelity=dict(vae=[0.9, 0.8, 1.0], generated=[0.5, 0.4, 0.6]))
+    few = dict(families=["a"], by_family=dict(a=row), n=256)
+    many = dict(families=list("abc"), by_family=dict.fromkeys("abc", row), n=64)
+    table = lessons.family_table({"few.json": few, "many.json": many})
+    assert "many.json" in table and table.count("| 64 | 50 % (40 % to 60 %) | 90 % (80 % to 100 %) |") == 3
+    assert lessons.family_table({"few.json": few}) == ""
+    old = dict(many, by_family={k: dict(n=64) for k in "abc"})
+    assert lessons.family_table({"old.json": old}) == "", "a record of an older version"
