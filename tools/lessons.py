@@ -141,7 +141,7 @@ def family_table(asked: dict[str, dict]) -> str:
     rows = [f"| {family} | {row['n']} | " + " | ".join(
                 "{} ({} to {})".format(*map(percent, row["fidelity"][column]))
                 for column in ("generated", "vae")) + " |"
-            for family, row in record["by_family"].items() if "vae" in row.get("fidelity", {})]
+            for family, row in record.get("by_family", {}).items() if "vae" in row.get("fidelity", {})]
     if len(rows) < 3:
         return ""
     return "\n".join(["", "", f"The same for each family, over all its facts (`{name}`):", "",
