@@ -753,7 +753,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'sora_nb/probes/shapes.py'),
                                        'sora_nb.probes.shapes.ShapeNet.forward': ( 'shapes.html#shapenet.forward',
                                                                                    'sora_nb/probes/shapes.py'),
-                                       'sora_nb.probes.shapes._bytes': ('shapes.html#_bytes', 'sora_nb/probes/shapes.py'),
                                        'sora_nb.probes.shapes.accuracy': ('shapes.html#accuracy', 'sora_nb/probes/shapes.py'),
                                        'sora_nb.probes.shapes.best_frames': ('shapes.html#best_frames', 'sora_nb/probes/shapes.py'),
                                        'sora_nb.probes.shapes.blur': ('shapes.html#blur', 'sora_nb/probes/shapes.py'),

@@ -170,11 +170,12 @@ def _hints(owner: Any, names: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_path(value: Any, hint: Any) -> bool:
     "A path to be, where the hint takes one: systems refuse NUL and half characters."
-    if any(part in (Path, os.PathLike) for part in (hint, *get_args(hint))):
+    paths = any(part in (Path, os.PathLike) for part in (hint, *get_args(hint)))
+    if paths and isinstance(value, (str, bytes, os.PathLike)):
         try:
             return b"\0" not in os.fsencode(value)
         except (UnicodeError, TypeError):
-            return isinstance(value, NoneType)
+            return False
     return True
 
 

@@ -34,7 +34,7 @@ def _tell_full(path: Path) -> Iterator[None]:
         says = [os.strerror(code) for code in codes
                 if code == getattr(error, "errno", None) or os.strerror(code) in str(error)]
         if not says:
-            if isinstance(error, OSError):
+            if isinstance(error, OSError) and error.errno is not None:
                 error.filename = error.filename or str(path)
             raise
         free = shutil.disk_usage(path.parent).free / 1e6
@@ -76,7 +76,8 @@ def read_json(path: str | os.PathLike) -> dict:
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        error.filename = error.filename or str(path)  # a read that fails does not name the file
+        if error.errno is not None:  # a read that fails does not name the file
+            error.filename = error.filename or str(path)
         raise
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: is damaged, it holds no JSON ({error})") from error

@@ -562,7 +562,7 @@ INNER = _named(
         "story film descriptive object_clauses relation_clauses story_clauses scene_clauses "
         "detailed"),
     world__facts=(
-        "Fact inverse size_of speed_of motion_of object_facts over_time relation passing "
+        "count_name Fact inverse size_of speed_of motion_of object_facts over_time relation passing "
         "relation_facts hiding_facts hit_facts framing_facts scene_facts"),
     world__game_facts="move_of moves_of ending game_record steps_of game_facts",
     world__game_words=(

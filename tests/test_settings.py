@@ -73,7 +73,8 @@ def test_addresses():
 # what the setup cell of a fork does on a machine without sora_nb
 
 COLAB = dict(torch="2.9.1", numpy="2.0.2", moviepy="1.0.3", einops="0.8.1", transformers="5.1.0",
-             tokenizers="0.22.0", safetensors="0.7.0", pillow="11.3.0", matplotlib="3.10.0")
+             tokenizers="0.22.0", safetensors="0.7.0", pillow="11.3.0", matplotlib="3.10.0",
+             filelock="3.19.1")
 
 
 def run_setup(source, monkeypatch, installed):

@@ -333,7 +333,7 @@ def check_restart(restart, tmp_path):
     (run.folder / ".step-00000004-x1_y.safetensors").write_text("torn")
     assert len(list(run.folder.iterdir())) > 10
     restart(run.folder)
-    assert sorted(p.name for p in run.folder.iterdir()) == sorted([*kept, "config.json"])
+    assert sorted(p.name for p in run.folder.iterdir()) == sorted([*kept, "config.json", ".lock"])
 
 
 def test_restart_removes_only_what_a_run_wrote(tmp_path):

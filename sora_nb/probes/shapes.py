@@ -79,11 +79,7 @@ def blur(x: np.ndarray, sigma: float) -> np.ndarray:
     return x
 
 
-def _bytes(value, lengths: dict) -> str:
-    return "" if value.dtype == np.uint8 else "be uint8"
-
-
-@door(frames=(shape("T", "H", "W", 3), _bytes), sigma=between(0, 64), noise=between(0, 10))
+@door(frames=shape("T", "H", "W", 3), sigma=between(0, 64), noise=between(0, 10))
 def spoil(frames: np.ndarray, rng: np.random.Generator, sigma: float, noise: float) -> np.ndarray:
     "Frames uint8 blurred by sigma pixels, then with white noise (as a share of full brightness)."
     x = blur(frames.astype(np.float32), sigma)
