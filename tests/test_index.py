@@ -137,10 +137,14 @@ def test_examples_work(tmp_path, monkeypatch):
 
 def test_family_table():
     row = dict(n=64, fidelity=dict(vae=[0.9, 0.8, 1.0], generated=[0.5, 0.4, 0.6]))
-    few = dict(families=["a"], by_family=dict(a=row), n=256)
-    many = dict(families=list("abc"), by_family=dict.fromkeys("abc", row), n=64)
+    kinds = dict(hit=dict(n=9, real=1.0, shuffled=0.0, generated=0.1),
+                 color=dict(n=9, real=1.0, shuffled=0.0, generated=0.9))
+    base = dict(columns=dict(real=1.0, generated=0.5), accuracy=kinds)
+    few = dict(base, families=["a"], by_family=dict(a=row), n=256)
+    many = dict(base, families=list("abc"), by_family=dict.fromkeys("abc", row), n=64)
     table = lessons.family_table({"few.json": few, "many.json": many})
     assert "many.json" in table and table.count("| 64 | 50 % (40 % to 60 %) | 90 % (80 % to 100 %) |") == 3
+    assert "below 35 % there: hit 10 %." in table
     assert lessons.family_table({"few.json": few}) == ""
     old = dict(many, by_family={k: dict(n=64) for k in "abc"})
     assert lessons.family_table({"old.json": old}) == "", "a record of an older version"

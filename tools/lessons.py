@@ -125,7 +125,7 @@ def limits(folder: Path = ROOT / "data" / "results") -> str:
     below = (f"below the goal of {percent(GOAL)} for every kind are {', '.join(failing)}" if failing
              else f"every kind reaches the goal of {percent(GOAL)}")
     text = ("**What fails.** If 0 % is a video made for another prompt and 100 % a real render, the "
-            f"shipped checkpoint ({training_cost(card)}) reaches "
+            f"shipped transformer ({training_cost(card)}) reaches "
             f"{percent(record['columns']['generated'])} over all kinds of facts{families(record)}; "
             f"best are {', '.join(best)}; {below} (`{name}`).")
     motion = found.get("vae-iid.json", {}).get("scores", {}).get("motion_within")
@@ -144,7 +144,11 @@ def family_table(asked: dict[str, dict]) -> str:
             for family, row in record.get("by_family", {}).items() if "vae" in row.get("fidelity", {})]
     if len(rows) < 3:
         return ""
-    return "\n".join(["", "", f"The same for each family, over all its facts (`{name}`):", "",
+    failing = [f"{kind} {percent(score)}" for kind, score in kind_scores(record).items()
+               if score < GOAL]
+    told = (f"Each family, all its facts pooled, so that colours and lights weigh more than what its "
+            f"story is about (`{name}`). Kinds below {percent(GOAL)} there: {', '.join(failing)}.")
+    return "\n".join(["", "", told, "",
                       "| family | clips | generated | autoencoder |", "|---|---|---|---|", *rows])
 
 
