@@ -122,9 +122,9 @@ def result_table(result: dict) -> str:
         lines.append(f"  {kind:>13}{row['n']:13}{shares}")
     for family, row in result.get("by_family", {}).items():
         shares = "".join(f"{row[name]:13.2f}" for name in columns)
-        of, (value, low, high) = list(row.get("fidelity", {}).items() or [("", [0, 0, 0])])[-1]
-        scale = f"   {of}: fidelity {value:.2f} [{low:.2f}, {high:.2f}]" * bool(of)
-        lines.append(f"  {family:>13}{row['n']:13}{shares}{scale}")
+        lines.append(f"  {family:>13}{row['n']:13}{shares}")
+        for column, (value, low, high) in list(row.get("fidelity", {}).items())[-1:]:
+            lines[-1] += f"   {column}: fidelity {value:.2f} [{low:.2f}, {high:.2f}]"
     lines += [f"  copies among {name}: {share:.1%}" for name, share
               in result.get("copies", {}).items()]
     lines += [f"  {name.replace('_', ' ')} {score:.4g}" for name, score

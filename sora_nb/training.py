@@ -166,12 +166,12 @@ class DiTTraining(Training):
         self.held_out, self.known_facts = held_out, facts
         self._text_flops: dict[int, int] = {}  # of one prompt, by its length
 
-    def context(self, prompts: Sequence[str]) -> Context:
-        "What the text encoder says about the prompts."
+    def read(self, prompts: Sequence[str]) -> tuple[Tensor, Context]:
+        "The ids of prompts, and what the text encoder says about them."
         ids, mask = (x.to(self.device) for x in self.tokenizer.encode(prompts))
         self._words = ids.shape[1]
         self.text_work(ids, mask)
-        return self.text(ids, mask)
+        return ids, self.text(ids, mask)
 
     def text_work(self, ids: Tensor, mask: Tensor) -> int:
         "FLOPs of the text encoder for `[B, L]` tokens of captions, forward only."
@@ -193,27 +193,28 @@ class DiTTraining(Training):
         eps = batch.noise(generator)
         noisy = add_noise(batch.tokens, eps, batch.level)
         flow = self.dit(noisy, batch.level, batch.coords, batch.segments,
-                        said or self.context(batch.prompts), period=batch.period, **tap)
+                        said or self.read(batch.prompts)[1], period=batch.period, **tap)
         error = (flow - target("flow", batch.tokens, eps, batch.level)).square().mean(1)
         return error[batch.loss_mask].mean()
 
     def loss(self, batch: TokenBatch, generator: torch.Generator) -> tuple[Tensor, dict]:
         "The loss of the flow, and what misreadings of the middle and of the words cost."
-        said, seen, costs = self.context(batch.prompts), {}, {}
-        flow = self.flow_loss(batch, generator, said, tap=seen.__setitem__)
-        if self.readout and batch.codes is not None:
+        (ids, said), seen, costs = self.read(batch.prompts), {}, {}
+        looks = self.readout is not None and batch.codes is not None
+        tap = dict(tap=seen.__setitem__) if looks else {}
+        flow = self.flow_loss(batch, generator, said, **tap)
+        if looks:
             middle = seen[f"block{self.dit.config.depth // 2}.out"]
             costs = {name: (self.labels, cost[batch.loss_mask].mean()) for name, cost in zip(
                 ("hue", "kind"), misread(self.readout(rms(middle)), batch.codes))}
         if self.read_on and batch.things:
-            costs["words"] = (self.read_on, self.misread_words(batch, said))
+            costs["words"] = (self.read_on, self.misread_words(batch, ids, said))
         parts = {name: cost.item() for name, (_, cost) in costs.items()}
         loss = flow + sum(weight * cost for weight, cost in costs.values())
         return loss, dict(flow=flow.item(), **parts) if parts else {}
 
-    def misread_words(self, batch: TokenBatch, said: Context) -> Tensor:
+    def misread_words(self, batch: TokenBatch, ids: Tensor, said: Context) -> Tensor:
         "What the reader gets wrong; each token that is not known pays for the words of its prompt."
-        ids = self.tokenizer.encode(batch.prompts)[0].to(self.device)
         cost, _ = self.reader(said.tokens, *self.reader.ask(ids, batch.things))
         return cost[batch.segments.index.to(self.device)][batch.loss_mask].mean()
 
