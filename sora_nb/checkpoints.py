@@ -38,6 +38,8 @@ def _weights_path(path: str | os.PathLike) -> Path:
 
 
 def _card_path(weights: Path) -> Path:
+    if not weights.name:  # "", "." or "/"
+        raise CheckpointError(f"{weights}: is a folder; name a .safetensors file in it")
     return weights.with_suffix(".json")
 
 # %% ../nbs/01b_checkpoints.ipynb #ce4d286f
@@ -214,14 +216,20 @@ def load_weights(
     """Copy tensors into a module, all of them and nothing else.
 
     source: the file, for the error, which names every missing, unknown or misshapen key. A module
-    can say which keys of older files it has no use for any more: `retired`.
+    can say which keys of older files it has no use for any more: `retired`; and which matrices read
+    less then, and by how many columns: `grown`; what is missing is 0.
     """
     if not hasattr(module, "state_dict"):
         raise TypeError(f"weights are for a torch module, got {brief(module)}")
     if wrong := [key for key, x in tensors.items() if not hasattr(x, "is_floating_point")]:
         raise TypeError(f"{source}: holds things that are no tensors: {brief(wrong)}")
-    retired = getattr(module, "retired", ())
+    retired, grown = getattr(module, "retired", ()), getattr(module, "grown", {})
     state, tensors = module.state_dict(), {k: x for k, x in tensors.items() if k not in retired}
+    for key in grown.keys() & tensors.keys():
+        older, rows, columns = tensors[key], *state[key].shape
+        if older.shape == (rows, columns - grown[key]):
+            tensors[key] = state[key].new_zeros(rows, columns)
+            tensors[key][:, :older.shape[1]] = older
     faults = [f"{key} {list(state[key].shape)} is missing" for key in state.keys() - tensors.keys()]
     faults += [f"{key} {list(tensors[key].shape)} is unknown"
                for key in tensors.keys() - state.keys()]

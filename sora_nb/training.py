@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 
 # %% auto #0
-__all__ = ['HUE_SHARE', 'forward_flops', 'VAETraining', 'evaluate_vae', 'train_vae', 'DiTTraining', 'held_out_batches',
-           'train_dit']
+__all__ = ['HUE_SHARE', 'FACTS_SHARE', 'forward_flops', 'VAETraining', 'evaluate_vae', 'train_vae', 'DiTTraining',
+           'held_out_batches', 'train_dit']
 
 # %% ../nbs/08b_training.ipynb #ea827d29
 import numpy as np
@@ -29,6 +29,7 @@ from .diffusion import add_noise, target
 from .dit import dit_flops
 from .door import between, brief, door, fits
 from .disk import Run
+from .asking import Asker
 from .labels import Readout, latent_misread, misread
 from .lexicon import lexicon
 from .loop import Recipe, Training
@@ -150,11 +151,15 @@ def train_vae(vae: nn.Module, world, held_out, *, name: str = "vae", out: str | 
     return run
 
 # %% ../nbs/08b_training.ipynb #be183056
+FACTS_SHARE = 1 / 3  # of what misread labels cost: all wrong answers of a token together
+
+
 class DiTTraining(Training):
     """Trains a `DiT` and its text encoder on `TokenBatch`es by flow matching (arXiv 2209.03003).
 
     labels: how much it costs if one matrix cannot read, halfway through, what is seen where.
-    reader, read_on: a reader of the text encoder, and how much its misreadings cost."""
+    reader, read_on: a reader of the text encoder, and how much its misreadings cost. With both,
+    tokens are asked, halfway through, about the things that they show (lesson *Asking*)."""
 
     def __init__(self, dit: nn.Module, text: nn.Module, tokenizer, recipe: Recipe,
                  held_out: Sequence[TokenBatch] = (), labels: float = 0.0,
@@ -163,6 +168,7 @@ class DiTTraining(Training):
         self.dit, self.text, self.tokenizer, self.labels = dit, text, tokenizer, labels
         self.readout = Readout(dit.config.width, cells=4) if labels else None
         self.reader, self.read_on = reader, read_on
+        self.asker = Asker(dit.config.width, reader.questions) if labels and reader else None
         self.held_out, self.known_facts = held_out, facts
         self._text_flops: dict[int, int] = {}  # of one prompt, by its length
 
@@ -207,6 +213,8 @@ class DiTTraining(Training):
             middle = seen[f"block{self.dit.config.depth // 2}.out"]
             costs = {name: (self.labels, cost[batch.loss_mask].mean()) for name, cost in zip(
                 ("hue", "kind"), misread(self.readout(rms(middle)), batch.codes))}
+            if self.asker and batch.things:
+                costs["facts"] = (self.labels * FACTS_SHARE, self.misread_facts(batch, middle))
         if self.read_on and batch.things:
             costs["words"] = (self.read_on, self.misread_words(batch, ids, said))
         parts = {name: cost.item() for name, (_, cost) in costs.items()}
@@ -217,6 +225,11 @@ class DiTTraining(Training):
         "What the reader gets wrong; each token that is not known pays for the words of its prompt."
         cost, _ = self.reader(said.tokens, *self.reader.ask(ids, batch.things))
         return cost[batch.segments.index.to(self.device)][batch.loss_mask].mean()
+
+    def misread_facts(self, batch: TokenBatch, middle: Tensor) -> Tensor:
+        "What tokens get wrong, halfway, about the things that they show."
+        right = self.asker.right(batch.codes, batch.segments.index, batch.things)
+        return self.asker(rms(middle), right)[0][batch.loss_mask].mean()
 
     @torch.no_grad()
     def validate(self) -> float | None:

@@ -467,7 +467,7 @@ INNER = _named(
     causal=(
         "front_pad edge_pad crop CausalConv ChannelNorm ResBlock run_blocks match_channels "
         "Shortcut"),
-    dit="SwiGLU modulate distinct fourier Conditioning Pack Block place",
+    dit="SwiGLU modulate distinct fourier Conditioning Pack Block place clock",
     vae="Encoder Decoder CausalVAE lookback check_stream StreamingVAE",
     sampling="advance stack_contexts Flow start Step",
     diffusion="Path LinearPath CosinePath DDPMPath same_shape check_count",
@@ -482,7 +482,7 @@ INNER = _named(
         "attempt understood"),
     cli="generate add_generate card_line describe info add_info parser main",
     commands=(
-        "train_vae train_dit refuse_world_options mix_of reading_of to_train check_sizes "
+        "train_vae train_dit refuse_world_options mix_of styles_of reading_of to_train check_sizes "
         "another_size options add_train encode encode_clips add_encode"),
     evaluations=(
         "chosen judged generator measure_fidelity measure_vae pixel_scores measure_parsers "
@@ -515,6 +515,7 @@ INNER = _named(
     labels="codes_of cell_codes shares",
     loop="PowerEMA DivergedError Training",
     ranks="launch Ranks placement",
+    asking="shown_hue Asker",
     reading="hue_tokens questions_of Reader pages reader_for",
     runs="Keeper progress_line fit",
     training="forward_flops VAETraining DiTTraining held_out_batches",

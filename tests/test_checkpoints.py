@@ -11,8 +11,8 @@ import torch
 
 from sora_nb import checkpoints
 from sora_nb.checkpoints import (CheckpointError, cache_dir, find_checkpoint, load_checkpoint,
-                                 load_weights, locate_checkpoint, save_checkpoint, shipped_folders,
-                                 totals)
+                                 load_weights, locate_checkpoint, read_card, save_checkpoint,
+                                 shipped_folders, totals)
 
 ROOT = Path(__file__).resolve().parents[1]
 CARD = dict(world_version=1, seed=0)
@@ -254,3 +254,9 @@ def test_shipped_checkpoints_are_whole_and_told(path):
 def test_all_shipped_data_is_small():
     total = sum(p.stat().st_size for p in (ROOT / "data").rglob("*") if p.is_file())
     assert total < 60e6, f"data/ holds {total / 1e6:.0f} MB; the repository's limit is 60"
+
+
+@pytest.mark.parametrize("nothing", ["", ".", "/"])
+def test_a_card_of_no_file(nothing):
+    with pytest.raises(CheckpointError, match="is a folder; name a"):
+        read_card(nothing)

@@ -10,8 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sora_nb import dit as module
 from sora_nb.attention import SelfAttention, group_order
-from sora_nb.checkpoints import load_checkpoint, load_weights, locate_checkpoint
-from sora_nb.dit import DiT, DiTConfig, dit_flops
+from sora_nb.checkpoints import (
+    CheckpointError, load_checkpoint, load_weights, locate_checkpoint)
+from sora_nb.dit import TOLD, DiT, DiTConfig, clock, dit_flops
 from sora_nb.patches import Grid, Segments, coordinates, pack, unpack
 from sora_nb.text import Context
 
@@ -307,6 +308,48 @@ class Timeless(DiT):
 def test_a_broken_model_is_rejected(check, broken):
     with pytest.raises(AssertionError):
         check(drawn(broken(CONFIG)))
+
+
+def first_in_the_pack(coords, segments, period=None):
+    "One clock for the whole pack, which began when its first sample did."
+    return clock(coords, Segments([segments.total]), None if period is None else period[:1])
+
+
+def never_a_ring(coords, segments, period=None):
+    "A clock on rings, too."
+    return clock(coords, segments)
+
+
+@pytest.mark.parametrize("check, broken", [
+    (check_packed_is_one_by_one, first_in_the_pack), (check_ring, never_a_ring)])
+def test_a_broken_clock_is_rejected(check, broken, monkeypatch):
+    monkeypatch.setattr(module, "clock", broken)
+    with pytest.raises(AssertionError):
+        check(drawn(DiT(CONFIG)))
+
+
+def test_tokens_know_how_far_their_sample_is():
+    coords = coordinates(Grid(4, 1, 1), still=False).double()
+    told = clock(coords, Segments([4]))
+    assert told.shape == (4, TOLD - 19) and len(told.unique(dim=0)) == 4
+    assert torch.allclose(told, clock(coords + coords.new_tensor([9.5, 0, 0, 0, 0, 0]),
+                                      Segments([4])))
+    assert torch.allclose(told[0].view(2, 2, 4)[:, 0], told[-1].view(2, 2, 4)[:, 1])  # mirrored
+
+
+def test_older_weights_know_no_clock():
+    "They are read, and answer as they did."
+    model = drawn(DiT(CONFIG))
+    older = {k: x.clone() for k, x in model.state_dict().items()}
+    older["embed.weight"] = older["embed.weight"][:, :19 - TOLD]
+    with torch.no_grad():
+        model.embed.weight[:, 19 - TOLD:] = 0
+    again = drawn(DiT(CONFIG), seed=1)
+    load_weights(again, older, "older")
+    same(model, model(**batch(model)), again(**batch(again)), "older weights answer otherwise")
+    older["embed.weight"] = older["embed.weight"][:, 1:]
+    with pytest.raises(CheckpointError, match="embed.weight is"):
+        load_weights(again, older, "older")
 
 
 def test_levels_shared_between_samples_are_rejected(monkeypatch):

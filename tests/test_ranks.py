@@ -354,6 +354,15 @@ def killed():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.fixture
+def listens():
+    "Ctrl-C reaches these tests, even if a shell started them in the background, deaf to it."
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("listens")
 @pytest.mark.parametrize("event, who, kind, words", [
     (killed, 1, ChildProcessError, "process 1 of 3 died .*-9"),
     (killed, 2, ChildProcessError, "process [12] of 3 died"),
