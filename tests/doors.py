@@ -488,8 +488,8 @@ INNER = _named(
         "another_size options add_train encode encode_clips add_encode"),
     evaluations=(
         "chosen judged generator measure_fidelity measure_vae pixel_scores measure_parsers "
-        "measure_diversity measure_memory result_table check_folder check_larger evaluate "
-        "add_evaluate add_sampling"),
+        "measure_diversity measure_memory exact_lines value_lines result_table check_folder "
+        "check_larger evaluate add_evaluate add_sampling"),
     sources="folder_clips latents encode_videos latent_data tokenizer_for",
     # the doorman himself, and errors, which are raised and not called
     door=(
@@ -616,8 +616,8 @@ INNER = _named(
         "Heads named faults exact_rows boxes free_spot broken_rows shuffled_rows imitator_rows "
         "exact_table"),
     probes__fidelity=(
-        "normalised Tally watch tally shuffled_tally broken_tally macro groups together controls column "
-        "by_family"),
+        "normalised watch broken_tally groups Column judged controls column details by_family"),
+    probes__tally="Tally tally shuffled_tally macro together",
     probes__values="value_rows value_table",
     probes__results="repository commit results_folder")
 
@@ -629,7 +629,8 @@ OPEN = _named(
     latents="LatentCache",
     lexicon="reader tell tidy",
     plain="plain quoted",
-    probes__fidelity="fidelity_result generated reconstruct scores table",
+    probes__fidelity="fidelity_result generated reconstruct table",
+    probes__tally="scores",
     probes__meals="find_meal",
     probes__strokes="read_stroke",
     reading="answers learn_to_read",
