@@ -198,9 +198,9 @@ def check_named(record, out):
     assert exact["of"] == 16 >= exact["n"] > 4 and exact["real"] == [1, 1, 1], exact
     assert exact[last][0] < 0.2 and sum(exact["faults"][last].values()) > 0.5, "it is untrained"
     assert f"  exactly the named things: n = {exact['n']} of 16 cases" in out
-    still = record["by_value"]["motion"]["still"]
-    shares = " ".join(f"{still[c]:.2f}" for c in ("real", "vae", "generated") if c in still)
-    assert f"still ({still['n']}: {shares})" in out and last in still, out
+    for value, row in record["by_value"]["shape"].items():
+        shares = " ".join(f"{row[c]:.2f}" for c in ("real", "vae", "generated") if c in row)
+        assert f"{value} ({row['n']}: {shares})" in out and last in row, out
 
 
 def check_scores(record, out):
