@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MEASURES', 'chosen', 'judged', 'generator', 'measure_fidelity', 'measure_vae', 'pixel_scores', 'measure_parsers',
-           'measure_diversity', 'measure_memory', 'result_table', 'check_folder', 'check_larger', 'evaluate',
-           'add_evaluate', 'add_sampling']
+           'measure_diversity', 'measure_memory', 'exact_lines', 'value_lines', 'result_table', 'check_folder',
+           'check_larger', 'evaluate', 'add_evaluate', 'add_sampling']
 
 # %% ../nbs/20d_evaluations.ipynb #d2d47b42
 import argparse
@@ -109,6 +109,28 @@ def measure_memory(args: argparse.Namespace) -> dict:
     return evaluate_memory(videos, training, args.clips, **chosen(args), **record)
 
 # %% ../nbs/20d_evaluations.ipynb #afd139a3
+def exact_lines(exact: dict) -> list[str]:
+    "How many clips show exactly the named things, and what is wrong with the others."
+    lines = [f"  exactly the named things: n = {exact['n']} of {exact['of']} cases, all named"]
+    for name, faults in exact.get("faults", {}).items():
+        told = "  ".join(f"{fault} {share:.2f}" for fault, share in faults.items() if share)
+        share = "{:6.3f}  [{:.3f}, {:.3f}]".format(*exact[name])
+        lines.append(f"  {name:10} {share}  {told}".rstrip())
+    return lines
+
+
+def value_lines(by_value: dict) -> list[str]:
+    "A line for each kind: value, how many, the shares that are right."
+    rows = [row for values in by_value.values() for row in values.values()]
+    lines = [f"  by value (n: {', '.join(c for c in rows[0] if c != 'n')})"] if rows else []
+    def told(n: int, **shares: float) -> str:
+        return f"({n}: {' '.join(f'{share:.2f}' for share in shares.values())})"
+    for kind, values in by_value.items():
+        row = "; ".join(f"{value} {told(**row)}" for value, row in values.items())
+        lines.append(f"  {kind:>13}  {row}")
+    return lines
+
+# %% ../nbs/20d_evaluations.ipynb #6a6a2582
 def result_table(result: dict) -> str:
     "The columns of a record with their intervals, then what is known of kinds of facts or copies."
     lines = [f"{result['claim']}: n = {result['n']}, {result['wall_s']:.0f} s"]
@@ -125,6 +147,8 @@ def result_table(result: dict) -> str:
         lines.append(f"  {family:>13}{row['n']:13}{shares}")
         for column, (value, low, high) in list(row.get("fidelity", {}).items())[-1:]:
             lines[-1] += f"   {column}: fidelity {value:.2f} [{low:.2f}, {high:.2f}]"
+    lines += exact_lines(result["exact"]) if "exact" in result else []
+    lines += value_lines(result.get("by_value", {}))
     lines += [f"  copies among {name}: {share:.1%}" for name, share
               in result.get("copies", {}).items()]
     lines += [f"  {name.replace('_', ' ')} {score:.4g}" for name, score

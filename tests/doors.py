@@ -25,7 +25,7 @@ from sora_nb.orders import Shape
 from sora_nb.patches import (Grid, Segments, coordinates, pack, pack_budget, patchify, unpack,
                              unpatchify)
 from sora_nb.plain import clean
-from sora_nb.probes import cases, diversity, results, shapes
+from sora_nb.probes import cases, diversity, exact, results, shapes
 from sora_nb.probes.parsers import judge, read
 from sora_nb.runs import Run
 from sora_nb.sora import Sora
@@ -426,6 +426,8 @@ DOORS = {
     "cases": Door(told(cases.cases), dict(n=1, split="iid", seed=0, size=(64, 64), frames=17,
                                           families=("attributes",), style="medium")),
     "rearranged": Door(cases.rearranged, dict(scene=drawn_of("attributes"))),
+    "headcount": Door(exact.headcount, dict(video=video())),
+    "crowded": Door(exact.crowded, dict(scene=drawn_of("attributes"), fault="added")),
     "cases.recolored": Door(cases.recolored, dict(scene=drawn_of("attributes"))),
     "broken_game": Door(cases.broken_game, dict(scene=drawn_of("game"))),
     "broken_story": Door(cases.broken_story, dict(scene=drawn_of("bite"))),
@@ -486,8 +488,8 @@ INNER = _named(
         "another_size options add_train encode encode_clips add_encode"),
     evaluations=(
         "chosen judged generator measure_fidelity measure_vae pixel_scores measure_parsers "
-        "measure_diversity measure_memory result_table check_folder check_larger evaluate "
-        "add_evaluate add_sampling"),
+        "measure_diversity measure_memory exact_lines value_lines result_table check_folder "
+        "check_larger evaluate add_evaluate add_sampling"),
     sources="folder_clips latents encode_videos latent_data tokenizer_for",
     # the doorman himself, and errors, which are raised and not called
     door=(
@@ -593,7 +595,7 @@ INNER = _named(
     probes__parsers=(
         "Thing Tale Reading read_motion read_thing repeats read_tales read_scene read_take "
         "read_film relations passes filmed holds"),
-    probes__pieces="runs pieces bridged how_many",
+    probes__pieces="runs pieces bridged counted how_many",
     probes__places="Spot find_spot free_edges names silhouette whole_box",
     probes__pixels=(
         "Footage hue_labels neighbours Track box_of follow find_tracks pose unproject sample "
@@ -611,9 +613,13 @@ INNER = _named(
     probes__calibration="read_family",
     probes__cases="search frozen remembered Case other other_camera",
     probes__diversity="apart difference variety fits siblings layout scene_layout layout_distance",
+    probes__exact=(
+        "Heads named faults exact_rows boxes free_spot broken_rows shuffled_rows imitator_rows "
+        "exact_table"),
     probes__fidelity=(
-        "normalised Tally watch tally shuffled_tally broken_tally macro groups together controls column "
-        "by_family"),
+        "normalised watch broken_tally groups Column judged controls column details by_family"),
+    probes__tally="Tally tally shuffled_tally macro together",
+    probes__values="value_rows value_table",
     probes__results="repository commit results_folder")
 
 # Public and still without a door: a user might call them; their errors may come from the depths.
@@ -624,7 +630,8 @@ OPEN = _named(
     latents="LatentCache",
     lexicon="reader tell tidy",
     plain="plain quoted",
-    probes__fidelity="fidelity_result generated reconstruct scores table",
+    probes__fidelity="fidelity_result generated reconstruct table",
+    probes__tally="scores",
     probes__meals="find_meal",
     probes__strokes="read_stroke",
     reading="answers learn_to_read",

@@ -185,9 +185,22 @@ def test_evaluate(what, here, folder, capsys):
         check_judged(record, "shape_parser")
     else:
         check_judged(record, folder / ("vae" if what == "vae" else "dit"))
+    if what in ("fidelity", "vae"):
+        check_named(record, out)
     if what == "vae":
         assert record["columns"]["vae"] < 0.3 < 0.9 < record["columns"]["real"], "it is untrained"
         check_scores(record, out)
+
+
+def check_named(record, out):
+    "What nobody asked for, and shares by value, are in the record and on the screen."
+    exact, last = record["exact"], list(record["columns"])[-1]
+    assert exact["of"] == 16 >= exact["n"] > 4 and exact["real"] == [1, 1, 1], exact
+    assert exact[last][0] < 0.2 and sum(exact["faults"][last].values()) > 0.5, "it is untrained"
+    assert f"  exactly the named things: n = {exact['n']} of 16 cases" in out
+    for value, row in record["by_value"]["shape"].items():
+        shares = " ".join(f"{row[c]:.2f}" for c in ("real", "vae", "generated") if c in row)
+        assert f"{value} ({row['n']}: {shares})" in out and last in row, out
 
 
 def check_scores(record, out):

@@ -114,6 +114,42 @@ def test_the_cost_of_a_checkpoint_is_that_of_all_its_trainings():
     assert lessons.training_cost(card) == "2 h 0 min on two CPU cores, 1.0e+15 FLOPs"
 
 
+EXACT = dict(
+    exact=dict(n=40, of=64, real=[1.0, 1.0, 1.0], generated=[0.5, 0.4, 0.6], imitator=[0.7, 0.6, 0.8],
+               faults=dict(real=dict(missing=0.0, doubled=0.0, added=0.0),
+                           generated=dict(missing=0.1, doubled=0.3, added=0.2))),
+    by_value=dict(motion={"still": dict(n=30, real=1.0, vae=1.0, generated=0.8),
+                          "slides left": dict(n=9, real=1.0, vae=0.75, generated=0.25),
+                          "sways": dict(n=2, real=1.0, vae=1.0, generated=1.0)}))
+
+
+def check_details(table, limits, folder):
+    "What nobody asked for has a row, motions a line; a record without them is shown as before."
+    publish(folder, x=RECORD)
+    assert "exactly" not in table(folder) and "one by one" not in limits(folder)
+    publish(folder, x=RECORD | dict(exact=dict(n=0, of=64), by_value={}))
+    assert "exactly" not in table(folder) and "one by one" not in limits(folder)
+    publish(folder, x=RECORD | EXACT)
+    assert table(folder).splitlines()[3] == (
+        "| exactly the named things | 40 of 64 iid, whose captions name all | real 1.00 (1.00 to 1.00); "
+        "generated 0.50 (0.40 to 0.60); imitator 0.70 (0.60 to 0.80) | doubled 0.30 | `x.json` |")
+    assert ("Motions one by one, as often as each is right: still 80 %, slides left 25 % "
+            "(autoencoder 75 %) (`x.json`).") in limits(folder)
+
+
+def test_details(tmp_path):
+    def silent(folder):
+        "Broken: does not speak of what nobody asked for."
+        return "\n".join(row for row in lessons.result_table(folder).splitlines() if "exactly" not in row)
+
+    for name in "abc":
+        (tmp_path / name).mkdir()
+    check_details(lessons.result_table, lessons.limits, tmp_path / "a")
+    for k, broken in enumerate(((silent, lessons.limits), (lessons.result_table, lambda folder: ""))):
+        with pytest.raises((AssertionError, IndexError)):
+            check_details(*broken, tmp_path / "bc"[k])
+
+
 def examples() -> list[str]:
     "The Python that the front page tells a reader to type."
     index = json.loads((lessons.ROOT / "nbs" / "index.ipynb").read_text())

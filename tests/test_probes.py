@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sora_nb.probes import backdrop, cases, fidelity, parsers, pixels, results
+from sora_nb.probes import backdrop, cases, exact, fidelity, parsers, pixels, results, values
 from sora_nb.probes.backdrop import PATHS, camera_scores, checker_score, light_and_tone
 from sora_nb.probes.diversity import (
     TrainingSet,
@@ -578,6 +578,11 @@ def test_record(columns):
         ],
         n=N,
     )
+    assert result["exact"]["generated"] == result["exact"]["real"] == [1, 1, 1]
+    assert result["exact"]["n"] > 8 and result["exact"]["broken"][0] < 0.15
+    assert still["exact"]["generated"] == [1, 1, 1], "frozen things are things"
+    assert still["by_value"]["motion"]["still"]["generated"] > 0.9
+    assert still["by_value"]["motion"]["slides left"]["generated"] == 0
     assert still["columns"]["generated"] < 0.9, "frozen videos lose the facts about time"
     assert still["accuracy"]["shape"]["generated"] > 0.95, "but not those of the first frame"
 
@@ -591,6 +596,90 @@ def test_broken_scenes_break_every_fact():
         )
         kept = set(facts_of(cases.broken(case.scene))) & set(case.facts)
         assert {f.kind for f in kept} <= {"color", "count", "relation"} and other
+
+
+# --- just the named things, and value by value ------------------------------------------------
+
+FAMILIES = ("attributes", "camera", "occluder", "physics", "periodic", "look", "shots", "framing", "bite")
+
+
+def check_headcount(count):
+    "Real clips of all countable families have just their things; each breakage has its fault."
+    scored = []
+    for family in FAMILIES:
+        [items] = fidelity.groups(5, seed=7, families=(family,))
+        for case in items:
+            if (wanted := exact.named(case)) is not None:
+                assert not any(exact.faults(count(case.video), wanted)), (family, case.prompt)
+        case = next(c for c in items if exact.named(c))
+        for k, fault in enumerate(exact.FAULTS):
+            video = render(exact.crowded(case.scene, fault)).video
+            scored.append((k, exact.faults(count(video), exact.named(case))[k]))
+    for k, fault in enumerate(exact.FAULTS):
+        assert np.mean([found for kind, found in scored if kind == k]) > 0.75, fault
+
+
+def test_headcount():
+    check_headcount(exact.headcount)
+    for number, lasting in ((lambda n: 1, lambda x: x), (lambda n: n, lambda x: frozenset())):
+        def broken(video):                      # no twins; no strangers
+            seen = exact.headcount(video)
+            return exact.Heads({c: number(n) for c, n in seen.number.items()}, lasting(seen.lasting))
+        with pytest.raises(AssertionError, match="doubled|added"):
+            check_headcount(broken)
+
+
+def check_flickers(count):
+    "Half a second makes a thing, less does not; a twin behind a wall for most of the time is one."
+    scene = one(at=(-0.8, 0.5))
+    video = render(scene).video
+    mask = find_tracks(Footage.of(video))["red"].mask
+    cube = Scene((*scene.objects, Object("cube", "blue", "small", (0.8, 0.5))))
+    both = render(cube).video
+    for frames, seen in ((3, False), (4, True), (17, True)):
+        early = (np.arange(17) < frames)[:, None, None]
+        twin = count(pasted(video, mask & early, (0, 24)))
+        other = count(both.replace(frames=np.where(early[..., None], both.frames, video.frames)))
+        assert twin.number == {"red": 1 + seen} and ("blue" in other.lasting) == seen, frames
+    assert exact.faults(count(video[:1]), frozenset({"red"})) == (False,) * 3, "a picture is short"
+
+
+def test_flickers(monkeypatch):
+    check_flickers(exact.headcount)
+    for seconds in (0.2, 1.5):
+        with monkeypatch.context() as patch, pytest.raises(AssertionError):
+            patch.setattr(exact, "LASTING", seconds)
+            check_flickers(exact.headcount)
+
+
+def test_only_captions_that_name_all_are_asked():
+    items = cases.cases(N, "iid", 0)
+    for case, wanted in zip(items, map(exact.named, items)):
+        said = {f.value for f in case.facts if f.kind == "color"}
+        assert (wanted is None) == (len(said) < len(case.scene.objects)) and wanted in (None, said)
+    pupil = exact.imitator_rows(items)
+    assert ((0 < pupil[:, 0, 0]) == (pupil[:, 0, 1] > 0)).all(), "somebody names all: the case itself"
+    assert not exact.exact_rows([exact.headcount(items[0].video)], [None]).any()
+
+
+def check_values(rows, items):
+    "Summed over its values a kind has the hits and counts that it has in the table of kinds."
+    readings, facts = fidelity.watch([c.video for c in items], items), [c.facts for c in items]
+    readings = readings[1:] + readings[:1]              # so that some are wrong
+    whole, single = fidelity.tally(readings, facts), rows(readings, facts)
+    for kind in values.BY_VALUE:
+        own, k = [k for k, _ in values.VALUES], fidelity.KINDS.index(kind)
+        mine = single[:, [name == kind for name in own]].sum(1)
+        assert np.array_equal(mine, np.stack([whole.hits[:, k], whole.counts[:, k]], 1)), kind
+    assert 0 < single[..., 0].sum() < single[..., 1].sum()
+
+
+def test_values():
+    for families in (cases.STANDARD, ("physics",), ("bite",)):
+        [items] = fidelity.groups(8, seed=3, families=families)
+        check_values(values.value_rows, items)
+    with pytest.raises(AssertionError):
+        check_values(lambda *args: values.value_rows(*args)[..., :1].repeat(2, -1), items)
 
 
 def check_families(record):

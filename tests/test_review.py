@@ -537,6 +537,51 @@ def test_published_numbers_can_be_made_again(name):
     check_published(name, RECORDS[name])
 
 
+def check_details(record):
+    """Tables of a record of fidelity: columns as in the record, shares with intervals, n of all. Records
+    from before there were such tables have neither."""
+    assert ("exact" in record) == ("by_value" in record)
+    if not (exact := record.get("exact")):
+        return
+    assert 0 <= exact["n"] <= exact["of"] == record["n"]
+    if exact["n"]:
+        names = {*record["columns"], "imitator"}
+        assert names == set(exact["faults"]) == set(exact) - {"n", "of", "faults"}
+        for name in names:
+            share, low, high = exact[name]
+            assert 0 <= low <= share <= high <= 1, name
+            assert set(exact["faults"][name]) == {"missing", "doubled", "added"}
+        assert exact["real"][0] >= 0.97 and exact["broken"][0] <= 0.1 >= exact["shuffled"][0]
+    for kind, rows in record["by_value"].items():
+        assert sum(row["n"] for row in rows.values()) == record["accuracy"][kind]["n"], kind
+        for column in record["columns"].keys() & {"real", "vae", "generated"}:
+            mean = sum(row["n"] * row[column] for row in rows.values()) / record["accuracy"][kind]["n"]
+            assert abs(mean - record["accuracy"][kind][column]) < 1e-3, (kind, column)
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_details_of_published_records(name):
+    check_details(RECORDS[name])
+
+
+def test_details_that_contradict_their_record_are_found():
+    share = dict.fromkeys(("real", "broken", "shuffled", "imitator"), [0.0, 0.0, 0.0])
+    good = dict(n=9, columns=dict(real=1.0, broken=0.0, shuffled=0.0),
+                accuracy=dict(motion=dict(n=4, real=0.75)),
+                by_value=dict(motion=dict(still=dict(n=3, real=1.0), sways=dict(n=1, real=0.0))),
+                exact=dict(share, n=5, of=9, real=[1.0, 1.0, 1.0], faults=dict.fromkeys(
+                    share, dict(missing=0.0, doubled=0.0, added=0.0))))
+    check_details(good)
+    check_details(dict(good, exact=dict(n=0, of=9)))
+    for wrong in (dict(exact=good["exact"] | dict(of=8)), dict(exact=good["exact"] | dict(faults={})),
+                  dict(exact=good["exact"] | dict(broken=[1.0, 1.0, 1.0])),
+                  dict(exact=good["exact"] | dict(real=[0.5, 0.6, 0.7])), dict(columns=dict(vae=1.0)),
+                  dict(accuracy=dict(motion=dict(n=5, real=0.75))),
+                  dict(accuracy=dict(motion=dict(n=4, real=0.5)))):
+        with pytest.raises((AssertionError, KeyError)):
+            check_details(good | wrong)
+
+
 def test_records_that_cannot_be_made_again_are_found(monkeypatch):
     record = RECORDS["vae-iid"]
     check_published("vae-iid", record)

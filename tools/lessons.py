@@ -54,7 +54,7 @@ def records(folder: Path = ROOT / "data" / "results") -> dict[str, dict]:
 def kind_scores(record: dict) -> dict[str, float]:
     """What the record's last column but the controls is worth by kind of fact, worst first.
 
-    As in `sora_nb.probes.fidelity.scores`: 0 = as if for another prompt, 1 = as a real render; for
+    As in `sora_nb.probes.tally.scores`: 0 = as if for another prompt, 1 = as a real render; for
     a record of the parsers, the accuracy on real clips."""
     rows = {kind: row for kind, row in record.get("accuracy", {}).items() if row["n"] >= LEAST}
     judged = next((c for c in ("generated", "vae") if c in record["columns"]), None)
@@ -86,6 +86,33 @@ def decibels(record: dict) -> str:
                              f"across them {s['motion_across']:.2f}")
 
 
+def exact_row(name: str, record: dict) -> list[str]:
+    """The row of a record that says how many clips show just the named things; none if it does not.
+
+    Weakest is the commonest fault of the last column that is no control."""
+    exact = record.get("exact", {})
+    judged = [c for c in record["columns"] if c in exact]
+    if not judged:
+        return []
+    values = "; ".join("{} {:.2f} ({:.2f} to {:.2f})".format(c, *exact[c])
+                       for c in (*judged, "imitator") if c in exact)
+    shown = exact["faults"][next((c for c in ("generated", "vae") if c in judged), judged[-1])]
+    fault, share = max(shown.items(), key=lambda item: item[1])
+    weakest = f"{fault} {share:.2f}" if share else ""
+    return [f"| exactly the named things | {exact['n']} of {record['n']} {record.get('split', '')}, "
+            f"whose captions name all | {values} | {weakest} | `{name}` |"]
+
+
+def motion_line(name: str, record: dict) -> str:
+    """Which motions are right how often, in one line; empty if the record does not tell."""
+    rows = {value: row for value, row in record.get("by_value", {}).get("motion", {}).items()
+            if row["n"] >= LEAST and "generated" in row}
+    told = ", ".join(f"{value} {percent(row['generated'])}" + (
+        f" (autoencoder {percent(row['vae'])})" if row.get("vae", 1) < 0.9 else "")
+        for value, row in sorted(rows.items(), key=lambda item: -item[1]["generated"]))
+    return f" Motions one by one, as often as each is right: {told} (`{name}`)." if told else ""
+
+
 def result_table(folder: Path = ROOT / "data" / "results") -> str:
     """A row for each record: claim, clips, every column with its interval, the worst kind of fact."""
     rows = ["| claim | clips | measured (95 % interval) | weakest | record |", "|---|---|---|---|---|"]
@@ -95,6 +122,7 @@ def result_table(folder: Path = ROOT / "data" / "results") -> str:
         worst = next((f"{kind} {score:.2f}" for kind, score in kind_scores(r).items()), "")
         claim = r["claim"].removesuffix(f" ({r.get('split')})")
         rows.append(f"| {claim} | {clips(r)} | {values}{decibels(r)} | {worst} | `{name}` |")
+        rows += exact_row(name, r)
     return "\n".join(rows if len(rows) > 2 else ["Nothing yet: no record in data/results."])
 
 
@@ -128,6 +156,7 @@ def limits(folder: Path = ROOT / "data" / "results") -> str:
             f"shipped transformer ({training_cost(card)}) reaches "
             f"{percent(record['columns']['generated'])} over all kinds of facts{families(record)}; "
             f"best are {', '.join(best)}; {below} (`{name}`).")
+    text += motion_line(name, record)
     motion = found.get("vae-iid.json", {}).get("scores", {}).get("motion_within")
     if motion is not None:
         text += (f" The autoencoder keeps {percent(motion, 1)} of the motion inside a group of four "

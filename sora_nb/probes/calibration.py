@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from functools import partial
 import numpy as np
 from ..door import between, brief, door
-from .fidelity import (Tally, by_family, shuffled_tally, table, tally,
-                                     together)
+from .fidelity import by_family, table
 from .results import bootstrap, make_result
 from .shapes import spoil
+from .tally import Tally, shuffled_tally, tally, together
 from .witness import KNOWN, testify
 from ..world.sampler import World
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,76 +14,26 @@ import numpy as np
 
 from ..door import between, door
 from .cases import STANDARD, STORIES, Case, broken, cases, recolored, remembered
+from .exact import (Heads, broken_rows, exact_rows, exact_table, headcount,
+                                  imitator_rows, named, shuffled_rows)
 from .results import bootstrap, make_result
-from .witness import KNOWN, Testimony, testify, verdicts
+from .tally import KINDS, LEAST, Tally, macro, scores, shuffled_tally, tally, together
+from .values import VALUES, value_rows, value_table
+from .witness import KNOWN, Testimony, testify
 from ..video import Video
-from ..world.facts import Fact
 from ..world.render import render
-from ..world.words import WORDS
 
 if TYPE_CHECKING:
     from torch import nn
 
 # %% auto #0
-__all__ = ['KINDS', 'LEAST', 'NATIVE', 'Generate', 'GOAL', 'Tally', 'watch', 'tally', 'shuffled_tally', 'broken_tally', 'scores',
-           'macro', 'groups', 'together', 'controls', 'reconstruct', 'column', 'generated', 'evaluate_fidelity',
-           'fidelity_result', 'table', 'normalised', 'by_family']
+__all__ = ['NATIVE', 'Generate', 'GOAL', 'watch', 'broken_tally', 'groups', 'Column', 'judged', 'controls', 'reconstruct',
+           'column', 'generated', 'evaluate_fidelity', 'details', 'fidelity_result', 'table', 'normalised', 'by_family']
 
 # %% ../../nbs/09g_fidelity.ipynb #2ff0c81d
-KINDS = tuple(WORDS)                    # every kind of fact that captions have words for
-
-
-@dataclass(frozen=True, eq=False)
-class Tally:
-    "How many facts of each kind a column got right, clip by clip."
-    hits: np.ndarray                    # [n, kinds]
-    counts: np.ndarray                  # [n, kinds]
-
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(self.hits + other.hits, self.counts + other.counts)
-
-    def only(self, keep: np.ndarray) -> Tally:
-        "Without the kinds that are not kept (bool [kinds])."
-        return Tally(self.hits * keep, self.counts * keep)
-
-    def among(self, rows: np.ndarray) -> Tally:
-        "Only some clips (bool [n])."
-        return Tally(self.hits[rows], self.counts[rows])
-
-    def accuracy(self, weights: np.ndarray | None = None) -> np.ndarray:
-        "Share of true facts by kind, of all clips or of weighted ones [..., n] -> [..., kinds]."
-        weights = np.ones(len(self.hits)) if weights is None else weights
-        counts = weights @ self.counts
-        return weights @ self.hits / np.where(counts > 0, counts, np.nan)
-
-
 def watch(videos: Sequence[Video], items: Sequence[Case]) -> list[Testimony]:
     "What is seen in videos for the prompts of cases, each by the reader that its facts ask for."
     return [testify(video, case.facts) for video, case in zip(videos, items, strict=True)]
-
-
-def tally(readings: Iterable[Testimony], facts: Iterable[Sequence[Fact]]) -> Tally:
-    "Judge each reading by the facts of the prompt it belongs to."
-    rows = []
-    for reading, stated in zip(readings, facts, strict=True):
-        row = np.zeros((2, len(KINDS)))
-        for kind, true in verdicts(reading, stated):
-            row[:, KINDS.index(kind)] += true, 1
-        rows.append(row)
-    return Tally(*np.stack(rows, 1))
-
-# %% ../../nbs/09g_fidelity.ipynb #8c21a70d
-def shuffled_tally(readings: Sequence[Testimony], facts: Sequence[Sequence[Fact]], seed: int = 0,
-                   rounds: int = 4) -> Tally:
-    "Chance: every reading against the captions of other clips."
-    if len(facts) < 2:
-        raise ValueError(f"chance is measured with the captions of other clips: ask for at least "
-                         f"2 clips of each family, got {len(facts)}")
-    shifts = np.random.default_rng(seed).permutation(np.arange(1, len(facts)))[:rounds]
-    parts = [tally(readings, [*facts[s:], *facts[:s]]) for s in shifts]
-    # row i must belong to caption i: turn the rows back
-    back = [Tally(np.roll(p.hits, s, 0), np.roll(p.counts, s, 0)) for p, s in zip(parts, shifts)]
-    return Tally(sum(p.hits for p in back) / len(back), sum(p.counts for p in back) / len(back))
 
 
 def broken_tally(items: Sequence[Case]) -> Tally:
@@ -95,25 +45,6 @@ def broken_tally(items: Sequence[Case]) -> Tally:
     if all(c.scene.level or c.scene.family in STORIES for c in items):
         return others                                   # one broken story breaks all facts
     return others.only(~color) + seen(recolored).only(color)
-
-# %% ../../nbs/09g_fidelity.ipynb #d29ee576
-LEAST = 8                               # facts of a kind; rarer kinds are not averaged
-
-
-def scores(column: Tally, real: Tally, shuffled: Tally, weights=None) -> np.ndarray:
-    """Fidelity by kind: 0 = as if for another prompt, 1 = as good as a real render.
-
-    (accuracy - shuffled) / (accuracy on real - shuffled); NaN for a kind that is too rare, or of
-    which the captions of other clips are as true (then nothing can be told)."""
-    acc, top, chance = (t.accuracy(weights) for t in (column, real, shuffled))
-    rare = (real.counts.sum(0) < LEAST) | (column.counts.sum(0) < LEAST)
-    room = np.where(rare | (top - chance < 0.05), np.nan, top - chance)
-    return (acc - chance) / room
-
-
-def macro(column: Tally, real: Tally, shuffled: Tally, weights=None) -> np.ndarray:
-    "Mean of the scores over kinds."
-    return np.nanmean(scores(column, real, shuffled, weights), -1)
 
 # %% ../../nbs/09g_fidelity.ipynb #cd694b4a
 NATIVE = dict(framing=dict(size=(48, 96)), image=dict(frames=1), periodic=dict(frames=16))
@@ -132,21 +63,34 @@ def groups(n: int, split: str = "iid", seed: int = 0, *, families: Sequence[str]
     return [cases(-(-n // len(families)), split, seed, families=(family,),
                   **(NATIVE.get(family, {}) | which)) for family in families]
 
+# %% ../../nbs/09g_fidelity.ipynb #0456ab5f
+@dataclass(frozen=True, eq=False)
+class Column(Tally):
+    "A tally; and of the same clips, whether they show just the named things, and value by value."
+    things: np.ndarray                  # [n, 4, 2], see `exact_rows`
+    values: np.ndarray                  # [n, values, 2], see `value_rows`; zeros if not asked
 
-def together(parts: Sequence[dict[str, Tally]]) -> dict[str, Tally]:
-    "The columns of several groups of clips, one group after the other."
-    return {name: Tally(*(np.concatenate([getattr(p[name], of) for p in parts])
-                          for of in ("hits", "counts"))) for name in parts[0]}
+
+def judged(readings: Sequence[Testimony], heads: Sequence[Heads], items: Sequence[Case]) -> Column:
+    "The column of clips that were read and counted, for the prompts of cases."
+    facts, wanted = [c.facts for c in items], [named(c) for c in items]
+    return Column(**vars(tally(readings, facts)), things=exact_rows(heads, wanted),
+                  values=value_rows(readings, facts))
 
 
 @remembered(4)
-def controls(n: int, split: str = "iid", seed: int = 0, **which) -> dict[str, Tally]:
-    "Tallies of real, broken and shuffled clips; made once, they serve every checkpoint."
+def controls(n: int, split: str = "iid", seed: int = 0, **which) -> dict[str, Column]:
+    "Columns of real, broken and shuffled clips; made once, they serve every checkpoint."
     parts = []
     for items in groups(n, split, seed, **which):
-        facts, readings = [c.facts for c in items], watch([c.video for c in items], items)
-        parts.append(dict(real=tally(readings, facts), broken=broken_tally(items),
-                          shuffled=shuffled_tally(readings, facts, seed)))
+        facts, videos, wanted = zip(*((c.facts, c.video, named(c)) for c in items))
+        readings, heads = watch(videos, items), [headcount(video) for video in videos]
+        chance, none = shuffled_tally(readings, facts, seed), np.zeros((len(items), len(VALUES), 2))
+        mixed = shuffled_rows(heads, wanted, seed)
+        parts.append(dict(
+            real=judged(readings, heads, items),
+            broken=Column(**vars(broken_tally(items)), things=broken_rows(items), values=none),
+            shuffled=Column(**vars(chance), things=mixed, values=none)))
     return together(parts)
 
 # %% ../../nbs/09g_fidelity.ipynb #c13d59c1
@@ -167,10 +111,12 @@ def reconstruct(vae: nn.Module, videos: Sequence[Video], batch: int = 8) -> list
 Generate = Callable[..., list[Video]]
 
 
-def column(show: Callable[[Sequence[Case]], list[Video]], parts: Sequence[Sequence[Case]]) -> Tally:
-    "The tally of the videos that `show` has for the cases of each group."
-    return together([dict(one=tally(watch(show(items), items), [c.facts for c in items]))
-                     for items in parts])["one"]
+def column(show: Callable[[Sequence[Case]], list[Video]],
+           parts: Sequence[Sequence[Case]]) -> Column:
+    "The column of the videos that `show` has for the cases of each group."
+    def one(items, videos):
+        return judged(watch(videos, items), [headcount(video) for video in videos], items)
+    return together([dict(one=one(items, show(items))) for items in parts])["one"]
 
 
 def generated(generate: Generate, items: Sequence[Case]) -> list[Video]:
@@ -201,7 +147,16 @@ def evaluate_fidelity(generate: Generate | None = None, vae: nn.Module | None = 
     names = [c.scene.family for items in parts for c in items]
     return fidelity_result(columns, n=len(names), seeds=[seed], command=command,
                            checkpoint=checkpoint, split=split, by_family=by_family(columns, names),
-                           **(dict(families=STANDARD) | which), wall_s=time.perf_counter() - start)
+                           **details(columns, parts), **(dict(families=STANDARD) | which),
+                           wall_s=time.perf_counter() - start)
+
+
+def details(columns: dict[str, Column], parts: Sequence[Sequence[Case]]) -> dict[str, dict]:
+    "What the scores do not show: `exact` (see `exact_table`) and `by_value` (see `value_table`)."
+    things = {name: t.things for name, t in columns.items()}
+    pupil = np.concatenate([imitator_rows(items) for items in parts])
+    return dict(exact=exact_table(dict(things, imitator=pupil)),
+                by_value=value_table({name: t.values for name, t in columns.items()}))
 
 
 def fidelity_result(columns: dict[str, Tally], *, n: int, split: str, **record) -> dict:

@@ -8,7 +8,7 @@ import numpy as np
 from .pixels import MIN_CORE, Track, neighbours
 
 # %% auto #0
-__all__ = ['SPLINTER', 'runs', 'pieces', 'bridged', 'how_many']
+__all__ = ['SPLINTER', 'runs', 'pieces', 'bridged', 'counted', 'how_many']
 
 # %% ../../nbs/09ba_pieces.ipynb #4c39a283
 def runs(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -71,11 +71,17 @@ def bridged(track: Track) -> np.ndarray:
 SPLINTER = 0.15                         # of the largest piece: what is smaller is not a thing
 
 
-def how_many(track: Track, zoom: float) -> int:
-    "Number of separate things of one colour: the median over the frames that show it."
+def counted(track: Track, zoom: float) -> np.ndarray:
+    "Number of separate things of one colour in each frame [T]; 0 where it is not seen."
     frame, area = pieces(track.mask, bridged(track))
-    least, counts = 2 * MIN_CORE * zoom, []
+    least, counts = 2 * MIN_CORE * zoom, np.zeros(len(track.mask), int)
     for t in np.unique(frame[area >= least]):
         now = area[frame == t]
-        counts.append((now >= max(least, SPLINTER * now.max())).sum())
-    return int(np.median(counts)) if counts else 1
+        counts[t] = (now >= max(least, SPLINTER * now.max())).sum()
+    return counts
+
+
+def how_many(track: Track, zoom: float) -> int:
+    "Number of separate things of one colour: the median over the frames that show it."
+    counts = counted(track, zoom)
+    return int(np.median(counts[counts > 0])) if counts.any() else 1
