@@ -155,8 +155,9 @@ class Reader:
             done = passive(words[max(0, i - 4):i], words[i], after)
             if done and reading.kind != "camera":  # a camera that is turned turns
                 return n, Piece("", "", "done"), BE
+            doing = words[i].endswith("ing") and not reading.text.split()[0].endswith("ing")
             piece = Piece("", reading.text, "same" if reading.exact else "nearest", reading.kind)
-            return n, piece, BE if done else frozenset()
+            return n, piece, BE if done or doing and reading.kind in VERBS else frozenset()
         if n := denied(words[i:i + 16], self.single, self.known):
             return n, Piece("", "", "denied"), BEFORE
         return 1, self.lone(typed, words, i), frozenset()

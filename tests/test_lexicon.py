@@ -160,6 +160,56 @@ def test_synonyms_wake_up_with_their_target(plain_known, known):
     assert understand("a labyrinth", known).text == "a maze"
 
 
+EVENTS = {  # what happens, in other words than those of the captions
+    "a red ball collides with a blue cube": "a red ball hits a blue cube",
+    "a red ball and a blue cube collide": "a red ball and a blue cube hits",
+    "two balls collided": "two ball hits",
+    "a ball is colliding with a cube": "a ball hits a cube",
+    "a ball crashing into a cube, a cone crash": "a ball hits a cube, a cone hits",
+    "two balls bump into each other": "two ball hits",
+    "a ball bump into a cube": "a ball bumps into a cube",
+    "a ball hides behind a wall": "a ball disappears behind a wall",
+    "a ball is hiding behind a wall": "a ball disappears behind a wall",
+    "a ball hid, a cube will vanish": "a ball disappears, a cube disappears",
+    "a ball drops onto the ground": "a ball drops to the ground",
+    "a ball falling onto the floor": "a ball falling to the ground",
+    "a ball fell onto a cube": "a ball falls on a cube",
+    "a ball drops onto gray ground": "a ball drops on gray ground"}
+
+
+def check_events(understand, known):
+    for prompt, text in EVENTS.items():
+        read = understand(prompt, known)
+        assert read.text == text, (prompt, read)
+        assert not any("unknown word" in notice.message for notice in read.notices), read.notices
+        assert any(" is read as " in notice.message for notice in read.notices), prompt
+        assert understand(text, known) == Understood(text)
+    for prompt in ("a ball is hidden behind a wall", "a ball bumps into a cube", "a ball drops"):
+        assert understand(prompt, known) == Understood(prompt), "known words stay"
+
+
+def as_a_filler(prompt, known):
+    "Leaves *onto* out, as it was."
+    return understand(prompt.replace("onto ", ""), known)
+
+
+def kept_auxiliary(prompt, known):
+    "`is hits`, as it was."
+    return Understood(re.sub(r"\b(hits|disappears)", r"is \1", understand(prompt, known).text))
+
+
+def test_events(known):
+    check_events(understand, known)
+    for broken in (as_a_filler, kept_auxiliary, nothing_new):
+        with pytest.raises(AssertionError):
+            check_events(broken, known)
+
+
+def test_events_wake_up_with_their_target(plain_known):
+    assert understand("a ball collides with a cube", plain_known).text == "a ball and a cube"
+    assert understand("a ball hides", {"a", "ball", "stays", "hidden"}).text == "a ball stays hidden"
+
+
 # --- promise 2: nothing in silence ----------------------------------------------------------------
 def check_told(understand, known):
     """Every word that is not read as it was typed is in one notice; an empty reading is told."""
