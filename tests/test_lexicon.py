@@ -282,7 +282,24 @@ DENIED = {  # prompt -> what is left, what the notice names
     "a cube at night, not at sunset": ("a cube at night", "not at sunset"),
     "a cube, no checkered ground": ("a cube", "no checkered ground"),
     "not gray": ("", "not gray"), "no orbs and a cube": ("a cube", "no orbs"),
-    "a ball with no shadows": ("a ball", "no shadows")}
+    "a ball with no shadows": ("a ball", "no shadows"),
+    "no red, blue or green cubes": ("", "no red, blue or green cubes"),
+    "a ball with no red, blue, or green cubes at night": ("a ball at night",
+                                                          "no red, blue, or green cubes"),
+    "a ball, no red, blue and green cubes": ("a ball", "no red, blue and green cubes"),
+    "no cubes, small cones or orbs, a ball": ("a ball", "no cubes, small cones or orbs"),
+    "a ball without a cube, a wall or a cone": ("a ball", "without a cube, a wall or a cone"),
+    "a ball not rolling, bouncing or sliding": ("a ball", "not rolling, bouncing or sliding"),
+    "a ball, no red, orange, yellow, green, cyan, blue, violet or white small cubes, and a cone": (
+        "a ball, and a cone",
+        "no red, orange, yellow, green, cyan, blue, violet or white small cubes"),
+    "a ball, not red, a blue cube": ("a ball, a blue cube", "not red"),
+    "no red, a blue cube or a cone": ("a blue cube a cone", "no red"),
+    "a cube, no cone, at night": ("a cube, at night", "no cone"),
+    "a red ball never": ("a red ball", "never"), "a red ball, never.": ("a red ball", "never"),
+    "the ball rolls not": ("the ball rolls", "not"), "never": ("", "never"),
+    "a ball, not really": ("a ball", "not really"), "no, a ball": ("a ball", "no"),
+    "a ball not with a zebra": ("a ball", "not")}
 LEGAL = ("the player is never caught", "no enemy", "the player is not caught", "a ball, not moving",
          "it collects none of two coins", "the ball does not come out", "the camera does not move")
 
@@ -304,6 +321,17 @@ def up_to_a_noun(prompt, known):
     return understand(prompt, known) if shape else Understood(prompt)
 
 
+def up_to_a_comma(prompt, known):
+    "As it was: a list is denied only up to its first comma."
+    first, comma, rest = prompt.partition(", blue")
+    return understand(first + comma.replace(",", ";") + rest, known)
+
+
+def lone_stays(prompt, known):
+    "As it was: a negation at the end that captions also use is read."
+    return Understood(prompt) if prompt.endswith(("never", "not")) else understand(prompt, known)
+
+
 def in_silence(prompt, known):
     return Understood(understand(prompt, known).text)
 
@@ -315,7 +343,7 @@ def all_gone(prompt, known):
 
 def test_denials(known):
     check_denied(understand, known)
-    for broken in (up_to_a_noun, in_silence, all_gone):
+    for broken in (up_to_a_noun, up_to_a_comma, lone_stays, in_silence, all_gone):
         with pytest.raises(AssertionError):
             check_denied(broken, known)
 
