@@ -280,6 +280,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'sora_nb.evaluations.result_table': ('evaluations.html#result_table', 'sora_nb/evaluations.py')},
             'sora_nb.files': { 'sora_nb.files.BusyError': ('files.html#busyerror', 'sora_nb/files.py'),
                                'sora_nb.files.DiskFullError': ('files.html#diskfullerror', 'sora_nb/files.py'),
+                               'sora_nb.files._name': ('files.html#_name', 'sora_nb/files.py'),
                                'sora_nb.files._tell_full': ('files.html#_tell_full', 'sora_nb/files.py'),
                                'sora_nb.files.append': ('files.html#append', 'sora_nb/files.py'),
                                'sora_nb.files.atomic_write': ('files.html#atomic_write', 'sora_nb/files.py'),
