@@ -33,7 +33,8 @@ _DEEDS = {phrase.split()[0] for rows in VERBS.values() for row in rows
           for phrase in row.split(", ")}
 LETTERS: dict[str, Set[str]] = {  # in this order
     "o": {"or", "nor"}, "&": {"and"}, "f": {"of"},
-    "s": {*".,;:", "while", "as", "with", "but", "than", "then", "if"} | NEGATIONS,
+    "c": {","}, "p": {*".;:"}, "m": NEGATIONS,
+    "s": {"while", "as", "with", "but", "than", "then", "if"},
     "w": set("left right away closer nearer up down forward backward upward downward back forth "
              "round around behind front beside toward into side circle".split()),
     "n": SHAPES | {form for name in _NAMES for form in (name, plural(name))},
@@ -54,8 +55,12 @@ def letter(word: str, read: str, known: Set[str]) -> str:
     return "g" if found == "v" and word.endswith("ing") else found
 
 # %% ../nbs/06ae_denials.ipynb #5f1b5007
-_ITEM = r"[lf]*(?:(?:df[lf]*)?[dg]*[nh]|d+|[vgw]d?(?:l*w(?:&w)?)*d?(?:[lf]*[dg]*n)?)"
-DENIAL = re.compile(rf"N{_ITEM}(?:o{_ITEM})*")
+_BARE = r"(?>(?:df[lf]*)?[dg]*[nh]|d+|[vgw]d?(?:l*w(?:&w)?)*d?(?:[lf]*[dg]*n)?)"
+_ITEM = rf"[lf]*{_BARE}"
+_LIST = rf"(?:{_BARE}(?:c{_BARE})*|[lf]+{_BARE}(?:c{_ITEM})*)c?(?:o{_ITEM})+"
+_LONE = r"(?>[lf]*)(?=$|[cpm&o]|s[^cpx]*(?:[cp]|$))"  # nothing that it denies
+_HUES = r"[lf]*d+(?:cd+)+c?&d+n"  # `red, blue and green cubes`
+DENIAL = re.compile(rf"N(?:{_LIST}|{_HUES}|{_ITEM}|{_LONE})")
 BEFORE = frozenset("that which who is are was were be been being does do did must should can will "
                    "has have had but it there".split())  # goes along: `that is not red`
 

@@ -23,10 +23,22 @@ class DiskFullError(OSError):
 
 
 @contextmanager
+def _name(path: str | os.PathLike) -> Iterator[None]:
+    """Let errors of the system name the file: those of a read, a write or a cut do not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None:
+            error.filename = error.filename or str(path)
+        raise
+
+
+@contextmanager
 def _tell_full(path: Path) -> Iterator[None]:
     """Turn whatever a full disk makes a writer say into a `DiskFullError` that names the file."""
     try:
-        yield
+        with _name(path):
+            yield
     except DiskFullError:
         raise
     except Exception as error:  # safetensors and ffmpeg have the number only in their text
@@ -34,8 +46,6 @@ def _tell_full(path: Path) -> Iterator[None]:
         says = [os.strerror(code) for code in codes
                 if code == getattr(error, "errno", None) or os.strerror(code) in str(error)]
         if not says:
-            if isinstance(error, OSError) and error.errno is not None:
-                error.filename = error.filename or str(path)
             raise
         free = shutil.disk_usage(path.parent).free / 1e6
         raise DiskFullError(f"{path}: the disk is full ({says[0]}; {free:.1f} MB free); what was "
@@ -74,11 +84,8 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
 def read_json(path: str | os.PathLike) -> dict:
     """The dictionary in a JSON file. Raises ValueError that names a file which holds none."""
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        if error.errno is not None:  # a read that fails does not name the file
-            error.filename = error.filename or str(path)
-        raise
+        with _name(path):
+            found = json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: is damaged, it holds no JSON ({error})") from error
     if not isinstance(found, dict):

@@ -155,9 +155,10 @@ class Reader:
             done = passive(words[max(0, i - 4):i], words[i], after)
             if done and reading.kind != "camera":  # a camera that is turned turns
                 return n, Piece("", "", "done"), BE
+            doing = words[i].endswith("ing") and not reading.text.split()[0].endswith("ing")
             piece = Piece("", reading.text, "same" if reading.exact else "nearest", reading.kind)
-            return n, piece, BE if done else frozenset()
-        if n := denied(words[i:i + 16], self.single, self.known):
+            return n, piece, BE if done or doing and reading.kind in VERBS else frozenset()
+        if n := denied(words[i:i + 48], self.single, self.known):
             return n, Piece("", "", "denied"), BEFORE
         return 1, self.lone(typed, words, i), frozenset()
 
@@ -172,7 +173,7 @@ class Reader:
             span = typed[i:i + n]
             while out and out[-1].typed in along:
                 span.insert(0, out.pop().typed)
-            out.append(replace(piece, typed=" ".join(span)))
+            out.append(replace(piece, typed=re.sub(r" ([.,;:])", r"\1", " ".join(span))))
             i += n
         return out
 

@@ -4,10 +4,10 @@
 
 # %% ../nbs/08ac_reading.ipynb #27cca86f
 from __future__ import annotations
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 # %% auto #0
-__all__ = ['hue_tokens', 'questions_of', 'answers', 'Reader', 'pages', 'reader_for', 'learn_to_read']
+__all__ = ['word_tokens', 'hue_tokens', 'of_ground', 'questions_of', 'answers', 'Reader', 'pages', 'reader_for', 'learn_to_read']
 
 # %% ../nbs/08ac_reading.ipynb #cf04fe50
 import numpy as np
@@ -22,15 +22,26 @@ from .text import Tokenizer
 from .world.words import WORDS
 
 # %% ../nbs/08ac_reading.ipynb #5cd2f3b3
+def word_tokens(tokenizer: Tokenizer, words: Iterable[str]) -> dict[int, str]:
+    "Tokens that are one of these words -> the word."
+    found = {word: tokenizer.backend.encode(" " + word, add_special_tokens=False).ids
+             for word in words}
+    return {ids[0]: word for word, ids in found.items() if len(ids) == 1}
+
+
 def hue_tokens(tokenizer: Tokenizer) -> dict[int, str]:
     "Tokens that are a word for a hue -> the hue."
-    found = {}
-    for hue, words in WORDS["color"].items():
-        for word in words:
-            ids = tokenizer.backend.encode(" " + word, add_special_tokens=False).ids
-            if len(ids) == 1:
-                found[ids[0]] = hue
-    return found
+    return {token: hue for hue, words in WORDS["color"].items()
+            for token in word_tokens(tokenizer, words)}
+
+# %% ../nbs/08ac_reading.ipynb #637b8ab2
+def of_ground(words: Sequence[str], at: int) -> bool:
+    "Is it the ground that `words[at]` describes? Words of no interest may be empty."
+    before = words[max(0, at - 4):at]
+    if before[-1:] == ["and"]:
+        before = before[:-2]                # `is tiled and green`
+    before = before[-2:-1] if before[-1:] == ["is"] else []
+    return bool({"ground", "floor"} & {*before, *words[at + 1:at + 2]})
 
 # %% ../nbs/08ac_reading.ipynb #091a7a63
 def questions_of(records: Sequence[dict]) -> dict[str, list[str]]:
@@ -62,6 +73,7 @@ class Reader(nn.Module):
     def __init__(self, width: int, tokenizer: Tokenizer, records: Sequence[dict]) -> None:
         super().__init__()
         self.questions, self.pointers = questions_of(records), hue_tokens(tokenizer)
+        self.links = word_tokens(tokenizer, ("ground", "floor", "is", "and"))
         self.sizes = [len(values) for values in self.questions.values()]
         self.head = nn.Linear(width, sum(self.sizes))
         if not self.pointers:
@@ -72,7 +84,8 @@ class Reader(nn.Module):
         "Words that point at a thing: places `[m,2]` (row, position), right answers `[m, kinds]`."
         found = [(row, at, answers(things[row][hue], self.questions))
                  for row, line in enumerate(ids.tolist()) for at, token in enumerate(line)
-                 if (hue := self.pointers.get(token)) in things[row]]
+                 if (hue := self.pointers.get(token)) in things[row]
+                 and not of_ground([self.links.get(near, "") for near in line], at)]
         places = torch.tensor([place for *place, _ in found], dtype=torch.long).reshape(-1, 2)
         right = torch.tensor([right for *_, right in found], dtype=torch.long)
         return places.to(ids.device), right.reshape(-1, len(self.sizes)).to(ids.device)

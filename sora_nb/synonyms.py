@@ -130,7 +130,12 @@ VERBS: dict[str, list[str]] = {  # third person; the other forms are made
         "starts, begins", "repeats, loops, recurs", "shows, displays, depicts, features, contains",
         "is visible, appears, is shown, is displayed",
         "collides with, hits, bumps into, crashes into, smashes into, bangs into, knocks into, "
-        "slams into, runs into, strikes", "bites, nibbles, munches, chomps, eats",
+        "slams into, runs into, strikes, collides, collides with each other, collides into, "
+        "bumps into each other, crashes, crashes into each other, hits each other",
+        "disappears, hides, vanishes, stays hidden, is hidden, hides itself",
+        "drops to the ground, drops onto the ground, drops onto the floor, falls to the ground",
+        "falls to the ground, falls onto the ground, falls onto the floor, drops to the ground",
+        "bites, nibbles, munches, chomps, eats",
         "paints, draws, daubs", "cuts, switches"],
     "camera": [
         "dollies in, pushes in, moves forward, zooms in, tracks in, trucks in, closes in",
@@ -152,6 +157,7 @@ IRREGULAR = {  # third person -> base, participle, past forms
     "draws": "draw drawing drew drawn", "gets": "get getting got", "rises": "rise rising rose",
     "falls": "fall falling fell fallen", "bites": "bite biting bit bitten", "cuts": "cut cutting",
     "eats": "eat eating ate eaten", "hits": "hit hitting", "strikes": "strike striking struck",
+    "hides": "hide hiding hid",
     "swims": "swim swimming swam", "grows": "grow growing grew grown", "begins": "begin beginning "
     "began begun", "spins": "spin spinning spun", "shows": "show showing showed shown",
     "overtakes": "overtake overtaking overtook", "has": "have having had",
@@ -229,7 +235,7 @@ STRANGERS: dict[str, str] = {  # ordinary words of a kind of which this world ha
 NEGATIONS = frozenset("no not without never none nothing neither nor except minus "
                       "non instead avoid lacking excluding".split())
 FILLERS = frozenset("""
-a an the of to in on at by from for into onto as is are be am was were been being it its this
+a an the of to in on at by from for into as is are be am was were been being it its this
 that these those there here he she they them his her their we us you your i me my our who which what
 whose when where how and or but so if than then also too very really quite rather just only about
 some any each every all another other such same own please show shows showing make create generate

@@ -1,7 +1,9 @@
 """What hung, ate the memory or failed in the depths of numpy because an argument had no end: each find
 has its test. Whatever is refused here is refused at once, in a message that names the argument."""
+import inspect
 import math
 import time
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pytest
@@ -171,3 +173,34 @@ def test_files(tmp_path):
     refused(TypeError, "recipe must be FolderRecipe", plan, tmp_path, dict(fps=8.0))
     refused(TypeError, "recipe must be FolderRecipe", FolderClips, tmp_path, None)
     refused(ValueError, "holds no video", FolderClips, tmp_path, FolderRecipe())
+
+
+def check_errors_name_the_file(namer, tmp_path):
+    """A `namer` (a context that is told a path) adds it to errors of the system, and only to them."""
+    path, other = tmp_path / "a.json", tmp_path / "b.json"
+    for error, named in ((OSError(5, "worn"), str(path)), (OSError("no number"), None),
+                         (OSError(5, "worn", str(other)), str(other))):
+        with pytest.raises(OSError) as found, namer(path):
+            raise error
+        assert found.value is error and error.filename == named
+    with pytest.raises(ValueError) as found, namer(path):
+        raise ValueError("no error of the system")
+    assert not hasattr(found.value, "filename")
+
+
+def test_one_place_names_the_file(tmp_path):
+    check_errors_name_the_file(files._name, tmp_path)
+    check_errors_name_the_file(files._tell_full, tmp_path)
+    assert inspect.getsource(files).count(".filename =") == 1, "read_json and writers share it"
+
+    @contextmanager
+    def always(path):
+        try:
+            yield
+        except Exception as error:
+            error.filename = str(path)
+            raise
+
+    for broken in (always, lambda path: nullcontext()):
+        with pytest.raises(AssertionError):
+            check_errors_name_the_file(broken, tmp_path)

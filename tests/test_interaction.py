@@ -1,4 +1,5 @@
 "Strokes and meals read from frames: every fact, no false alarm, twins told apart; broken ones."
+import warnings
 from dataclasses import replace
 from functools import lru_cache, partial
 
@@ -6,8 +7,8 @@ import numpy as np
 import pytest
 
 from sora_nb.probes.interaction import doubts, judge_interaction, read_interaction
-from sora_nb.probes.meals import steps, vertex, visits
-from sora_nb.probes.pixels import Footage
+from sora_nb.probes.meals import find_meal, manners, steps, vertex, visits
+from sora_nb.probes.pixels import Footage, find_tracks
 from sora_nb.probes.strokes import canvas_mask, has_canvas, last_move
 from sora_nb.video import Video
 from sora_nb.world.biting import TWINS as MEAL_TWINS
@@ -51,6 +52,43 @@ def check_reader(read, families=("painter", "bite")):
 def read_once(clip):
     "The reading of a clip, made once."
     return readings(clip.scene.family)[clips(clip.scene.family).index(clip)]
+
+
+def late_food(clip, frames):
+    "Footage and tracks of a meal whose food is seen only from some frame on, and the two colours."
+    footage = Footage.of(clip.video)
+    tracks = find_tracks(footage)
+    meal = find_meal(footage, tracks)
+    food = tracks[meal.food]
+    center = food.center.copy()
+    center[:frames] = np.nan
+    return footage, tracks | {meal.food: replace(food, center=center)}, meal
+
+
+def check_late_food(side):
+    """From which side an eater comes is told without its food's first frames, and without warnings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for clip in clips("bite")[:6]:
+            told = next(f.value for f in clip.facts if f.kind == "side")
+            for frames in (0, 1, 4):
+                footage, tracks, meal = late_food(clip, frames)
+                assert side(footage, tracks[meal.eater], tracks[meal.food]) == told
+
+
+def test_food_that_is_seen_late():
+    def side(footage, eater, food):
+        return manners(footage, eater, food, np.zeros((len(eater.area), 2)), 0)["side"]
+
+    def loud(footage, eater, food):
+        "As it was."
+        return "left" if eater.center[0, 1] < np.nanmedian(food.center[:3, 1]) else "right"
+
+    check_late_food(side)
+    with pytest.raises(RuntimeWarning, match="All-NaN slice"):
+        check_late_food(loud)
+    with pytest.raises(AssertionError):
+        check_late_food(lambda footage, eater, food: "right")
 
 
 def backward(clip):

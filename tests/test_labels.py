@@ -11,15 +11,18 @@ from sora_nb.data import NOISE, Mix, draw_piece, step_generator, token_batch
 from sora_nb.dit import DiT, DiTConfig
 from sora_nb.labels import (HUE_NAMES, KIND_NAMES, UNKNOWN, Readout, cell_codes, codes_of,
                             latent_misread, misread, pixel_codes)
-from sora_nb.items import BlockMeans, VideoItems
+from sora_nb.items import BlockMeans, VideoItems, things_of
 from sora_nb.latents import LatentDataset, encode_items, encode_world
 from sora_nb.loop import Recipe
-from sora_nb.reading import Reader, answers, hue_tokens, learn_to_read, pages, questions_of, reader_for
+from sora_nb.reading import (Reader, answers, hue_tokens, learn_to_read, of_ground, pages,
+                             questions_of, reader_for)
 from sora_nb.text import TextConfig, TextEncoder, fit_tokenizer
 from sora_nb.training import DiTTraining, VAETraining, train_dit
 from sora_nb.video import Video
 from sora_nb.world.backdrop import object_color
+from sora_nb.world.captions import STYLES, write
 from sora_nb.world.mixture import FAMILIES
+from sora_nb.world.record import facts_of
 from sora_nb.world.render import render
 from sora_nb.world.sampler import World
 from sora_nb.world.scenes import HUES
@@ -263,6 +266,79 @@ def test_questions_have_right_answers(cache, tokenizer):
     for (row, at), line in zip(places.tolist(), right.tolist()):
         assert questions["color"][line[colour]] == pointers[int(ids[row, at])]
     assert answers({"shape": "no such thing"}, {"shape": ["cube"]}) == [-1]
+
+
+def on_ground(scene, tone):
+    return scene.replace(ground=replace(scene.ground, tone=tone))
+
+
+def told_on(world, i, tone):
+    "Captions of a scene in each style, and facts about its things, had its ground this tone."
+    scene = on_ground(world.scene(i), tone)
+    facts = facts_of(scene)
+    texts = [write(facts, style, np.random.default_rng(i)).text for style in STYLES]
+    return texts, things_of(scene, facts)
+
+
+def check_ground_is_no_thing(ask, tokenizer):
+    """On green ground the reader asks exactly what it asks on gray: captions differ in that word only.
+
+    `ask` has the interface of `Reader.ask`."""
+    world, met = World(seed=2, split="iid"), 0
+    for i in range(150):
+        (green, things), (gray, _) = told_on(world, i, "green"), told_on(world, i, "gray")
+        ids, other = tokenizer.encode(green)[0], tokenizer.encode(gray)[0]
+        assert ids.shape == other.shape, "one token for one token"
+        for one, two in zip(ask(ids, [things] * len(green)), ask(other, [things] * len(gray))):
+            assert one.tolist() == two.tolist(), green
+        met += "green" in things
+    assert met > 15
+
+
+def test_green_ground_is_not_a_green_thing():
+    world = World(seed=2, split="iid")
+    texts = [text for i in range(150) for tone in ("green", "gray")
+             for text in told_on(world, i, tone)[0]]
+    tokenizer = fit_tokenizer(texts, 1024)
+    records = [dict(things=told_on(world, i, "green")[1]) for i in range(150)]
+    reader = Reader(8, tokenizer, records)
+    check_ground_is_no_thing(reader.ask, tokenizer)
+    pointers = hue_tokens(tokenizer)
+
+    def as_it_was(ids, things):
+        "Every word for a hue of one of the things."
+        found = [(row, at) for row, line in enumerate(ids.tolist()) for at, token in enumerate(line)
+                 if pointers.get(token) in things[row]]
+        return (torch.tensor(found),)
+
+    with pytest.raises(AssertionError):
+        check_ground_is_no_thing(as_it_was, tokenizer)
+    asked = 0
+    for i in range(150):
+        texts, things = told_on(world, i, "gray")
+        ids = tokenizer.encode(texts)[0]
+        places = reader.ask(ids, [things] * len(texts))[0]
+        assert places.tolist() == as_it_was(ids, [things] * len(texts))[0].tolist(), texts
+        asked += len(places)                # where the ground is not green, nothing has changed
+    assert asked > 1000
+
+
+def check_of_ground(of_ground):
+    for text in ("a ball on a checked green floor", "the green ground is tiled",
+                 "the floor is green and tiled", "a ball . the ground is tiled and green ,"):
+        assert of_ground(text.split(), text.split().index("green")), text
+    for text in ("a green ball", "the ball drops to the ground , a green cube is on ground",
+                 "the ground is tiled and gray , a green ball", "a ball is green", "green",
+                 "a ball is red and green", "the ground is tiled and gray . green ball"):
+        assert not of_ground(text.split(), text.split().index("green")), text
+
+
+def test_what_belongs_to_the_ground():
+    check_of_ground(of_ground)
+    for broken in (lambda w, i: "ground" in w, lambda w, i: w[i + 1:i + 2] == ["ground"],
+                   lambda w, i: w[i - 1] in ("is", "and"), lambda w, i: False):
+        with pytest.raises(AssertionError):
+            check_of_ground(broken)
 
 
 def test_reading_is_repeatable_and_needs_facts(cache, tokenizer, tmp_path):

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -782,6 +783,35 @@ def check_bootstrap(impl):
         low, high = impl(values, seed=k)
         covered += low <= 1.0 <= high
     assert 0.88 < covered / 200 < 0.99
+
+
+def check_blank(bootstrap):
+    """Statistics that no sample of clips has are NaN, in silence; the others are what they were."""
+    def weigh(w):
+        return np.stack([w[:, 0], np.full(len(w), np.nan), np.where(w[:, 1] > 0, w[:, 0], np.nan)], 1)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        low, high = bootstrap(weigh, 10)
+        assert np.isnan([low[1], high[1]]).all()
+        one = bootstrap(lambda w: np.full(len(w), np.nan), 10)
+        assert len(one) == 2 and np.isnan(one).all()
+    for k in (0, 2):
+        assert (low[k], high[k]) == bootstrap(lambda w, k=k: weigh(w)[:, k], 10) and high[k] > 1
+
+
+def loud(weigh, n):
+    "As it was: numpy warns of a slice that is all NaN."
+    weights = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=1000).astype(float)
+    return tuple(np.nanquantile(weigh(weights), [0.025, 0.975], axis=0))
+
+
+def test_intervals_of_nothing():
+    check_blank(bootstrap)
+    with pytest.raises(RuntimeWarning, match="All-NaN slice"):
+        check_blank(loud)
+    with pytest.raises(AssertionError):
+        check_blank(lambda weigh, n: tuple(np.nan_to_num(bootstrap(weigh, n))))
 
 
 def test_bootstrap():

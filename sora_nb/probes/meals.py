@@ -114,7 +114,7 @@ def manners(footage: Footage, eater: Track, food: Track, path: np.ndarray, last:
     "Size of an eater, its side, and what it does after its last bite, in frame `last`."
     half, _ = measure(footage, eater, "sphere", Camera(), int(best_frames(eater, 1)[0]))
     back = np.linalg.norm(path[np.isfinite(path[:, 0])][-1] - path[last])
-    left = eater.center[0, 1] < np.nanmedian(food.center[:3, 1])
+    left = eater.center[0, 1] < np.median(filled(food.center[:, 1])[:3])
     return dict(size="large" if half > HALFWAY else "small", side="left" if left else "right",
                 after="backs away" if back > GONE_AWAY else "stays close")
 

@@ -31,10 +31,14 @@ def bootstrap(weigh: Callable[[np.ndarray], np.ndarray], n: int, rounds: int = 1
               level: float = 0.95, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Ends of the interval that holds `level` of the values over resampled clips (Efron 1979).
 
-    weigh: weights [rounds, n], how often each clip was drawn -> statistics [rounds, ...]."""
+    weigh: weights [rounds, n], how often each clip was drawn -> statistics [rounds, ...]. NaN is
+    a clip sample that says nothing; where none says anything, the ends are NaN, too."""
     rng = np.random.default_rng(seed)
     weights = rng.multinomial(n, np.full(n, 1 / n), size=rounds).astype(float)
-    low, high = np.nanquantile(weigh(weights), [(1 - level) / 2, (1 + level) / 2], axis=0)
+    values = np.asarray(weigh(weights))
+    blank = np.isnan(values).all(0)
+    ends = np.nanquantile(np.where(blank, 0, values), [(1 - level) / 2, (1 + level) / 2], axis=0)
+    low, high = np.where(blank, np.nan, ends)
     return low, high
 
 
