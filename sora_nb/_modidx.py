@@ -358,6 +358,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'sora_nb.items.WorldItems.__len__': ('latent_items.html#worlditems.__len__', 'sora_nb/items.py'),
                                'sora_nb.items._item_codes': ('latent_items.html#_item_codes', 'sora_nb/items.py'),
                                'sora_nb.items.encode_item': ('latent_items.html#encode_item', 'sora_nb/items.py'),
+                               'sora_nb.items.leaves_out': ('latent_items.html#leaves_out', 'sora_nb/items.py'),
                                'sora_nb.items.things_of': ('latent_items.html#things_of', 'sora_nb/items.py')},
             'sora_nb.labels': { 'sora_nb.labels.Readout': ('labels.html#readout', 'sora_nb/labels.py'),
                                 'sora_nb.labels.Readout.__init__': ('labels.html#readout.__init__', 'sora_nb/labels.py'),

@@ -23,6 +23,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 # %% ../nbs/08a_data.ipynb #b764a3fa
 from .diffusion import logit_normal, shift, size_shift, uniform
 from .door import between, check_fields, numbers
+from .items import leaves_out
 from .labels import POINTS, UNKNOWN
 from .latents import LatentDataset, Sample
 from .masks import known_tokens
@@ -110,10 +111,15 @@ def piece_of(z: np.ndarray, record: dict, prompt: str, *, first: int = 0, still:
 
 # %% ../nbs/08a_data.ipynb #bfe5b018
 def _prompt(rng, record: dict, style: str, mix: Mix) -> str:
-    "A caption of `style` (or of the longest there is), in a random variant; or none."
+    """A caption of `style` (or of the longest there is), in a random variant; or none.
+
+    If those of the style leave out things of the clip, it is of the next style that does not."""
     if rng.random() < mix.drop:
         return ""
-    texts = record["captions"].get(style) or list(record["captions"].values())[-1]
+    told, things = record["captions"], record.get("things") or {}
+    longer = STYLES[STYLES.index(style):3] if style in STYLES[:3] else ()
+    whole = ([t for t in told.get(s, ()) if not leaves_out(t, things)] for s in longer)
+    texts = next(filter(None, whole), None) or told.get(style) or list(told.values())[-1]
     return texts[rng.integers(len(texts))]
 
 def _extent(rng, rows: int, window: bool, short: bool) -> tuple[int, int]:
@@ -136,6 +142,8 @@ def _append_still(piece: Piece, sample: Sample) -> Piece:
     return piece._replace(latents=np.concatenate([piece.latents, sample.still], 1), extra=True,
                           coords=torch.cat([piece.coords, place]),
                           codes=None if seen is None else np.concatenate([piece.codes, seen], 1))
+
+
 
 # %% ../nbs/08a_data.ipynb #11f52174
 def draw_piece(rng: np.random.Generator, data: LatentDataset, style: str, mix: Mix) -> Piece:

@@ -4,12 +4,13 @@
 
 # %% ../nbs/08_latent_items.ipynb #0033bfde
 from __future__ import annotations
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 # %% auto #0
-__all__ = ['CAPTIONS', 'BlockConfig', 'BlockMeans', 'Item', 'things_of', 'WorldItems', 'VideoItems', 'encode_item']
+__all__ = ['CAPTIONS', 'BlockConfig', 'BlockMeans', 'Item', 'things_of', 'leaves_out', 'WorldItems', 'VideoItems', 'encode_item']
 
 # %% ../nbs/08_latent_items.ipynb #3e8d2c45
 import numpy as np
@@ -29,6 +30,7 @@ from .world.optics import tier
 from .world.record import facts_of
 from .world.render import render
 from .world.scenes import Scene
+from .world.words import WORDS
 
 # %% ../nbs/08_latent_items.ipynb #2a7b7f53
 @dataclass
@@ -87,6 +89,14 @@ def things_of(scene: Scene, facts: Sequence[Fact]) -> dict[str, dict[str, str]]:
             about.setdefault(fact.kind, fact.value)
     return things
 
+# %% ../nbs/08_latent_items.ipynb #4d8a55cb
+def leaves_out(caption: str, things: Iterable[str]) -> bool:
+    "Does a caption name some of the things, which are given by their colours, and not all of them?"
+    words = set(re.findall(r"[a-z]+", caption))
+    named = [not words.isdisjoint(WORDS["color"].get(color, (color,))) for color in things]
+    return any(named) and not all(named)
+
+# %% ../nbs/08_latent_items.ipynb #fe721c43
 class WorldItems(Dataset):
     "Clips `start` to `start + n` of a world, rendered when asked for."
 
