@@ -171,6 +171,15 @@ def test_examples_work(tmp_path, monkeypatch):
     assert names["night"].scene.light == "night"
 
 
+def test_autoencoder_is_judged_by_its_goals():
+    kinds = dict(color=dict(real=1.0, vae=0.9), shape=dict(real=0.5, vae=0.4))
+    told = lessons.autoencoder({"vae-iid.json": dict(
+        scores=dict(object_psnr=23.04, motion_within=0.5), accuracy=kinds)})
+    assert "on attributes and camera 23.0 dB" in told and "90 % of the colours and 80 % of the" in told
+    assert "goals were 24 dB" in told and "keeps 50.0 %" in told and "all families" not in told
+    assert lessons.autoencoder({}) == ""
+
+
 def test_family_table():
     row = dict(n=64, fidelity=dict(vae=[0.9, 0.8, 1.0], generated=[0.5, 0.4, 0.6]))
     kinds = dict(hit=dict(n=9, real=1.0, shuffled=0.0, generated=0.1),
@@ -182,5 +191,9 @@ def test_family_table():
     assert "many.json" in table and table.count("| 64 | 50 % (40 % to 60 %) | 90 % (80 % to 100 %) |") == 3
     assert "below 35 % there: hit 10 %." in table
     assert lessons.family_table({"few.json": few}) == ""
+    tells = {"image": dict(row, kinds=dict(color=kinds["color"])),
+             "physics": dict(row, kinds=kinds), "shots": row}
+    table = lessons.family_table({"tells.json": dict(many, by_family=tells)})
+    assert [line.split("|")[5].strip() for line in table.splitlines()[-3:]] == ["", "hit 10 % of 9", ""]
     old = dict(many, by_family={k: dict(n=64) for k in "abc"})
     assert lessons.family_table({"old.json": old}) == "", "a record of an older version"

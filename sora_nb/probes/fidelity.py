@@ -209,14 +209,14 @@ def normalised(columns: dict[str, Tally]) -> dict[str, list[float]]:
 def by_family(columns: dict[str, Tally], names: Sequence[str]) -> dict[str, dict]:
     """Family -> clips, share of all facts that hold in each column, and what is hard to read.
 
-    names: the family of every clip. fidelity: the shares as `normalised`. weak: kinds with less
-    than `GOAL` on real clips: share."""
+    names: the family of every clip. fidelity: the shares as `normalised`. kinds: of facts, as
+    `table`. weak: kinds with less than `GOAL` on real clips: share."""
     rows, names = {}, np.array(names)
     for family in dict.fromkeys(names.tolist()):
         own = {name: t.among(names == family) for name, t in columns.items()}
         kinds = own["real"].accuracy()
         rows[family] = dict(n=int((names == family).sum()), **{
             name: round(float(t.hits.sum() / t.counts.sum()), 4) for name, t in own.items()},
-            fidelity=normalised(own),
+            fidelity=normalised(own), kinds=table(own),
             weak={KINDS[k]: round(float(kinds[k]), 4) for k in np.nonzero(kinds < GOAL)[0]})
     return rows
