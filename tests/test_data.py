@@ -10,8 +10,9 @@ from torch.utils.data import DataLoader
 from sora_nb import data, latents, masks, pixels
 from sora_nb.data import Mix, StepDataset, assemble, step_generator, token_batch
 from sora_nb.files import append
-from sora_nb.items import CAPTIONS, Item, VideoItems, WorldItems, encode_item
-from sora_nb.latents import LatentCache, LatentDataset, encode_items
+from sora_nb.items import (
+    CAPTIONS, BlockMeans, Item, VideoItems, WorldItems, encode_item, leaves_out)
+from sora_nb.latents import LatentCache, LatentDataset, encode_items, encode_world
 from sora_nb.patches import unpatchify
 from sora_nb.video import Video
 from sora_nb.world.sampler import World
@@ -484,3 +485,18 @@ def test_index_is_plain_json(cache):
     record = json.loads(json.dumps(cache.records[3]))
     assert set(record) == {"family", "fps", "pixels_per_unit", "still", "period", "captions",
                            "rows", "things"}
+
+
+def test_captions_leave_nothing_out(tmp_path):
+    "If some things are named by their colour, all are; of captions as they are, many name a few."
+    world = World(0, families=("attributes", "camera"))
+    told = LatentDataset(encode_world(BlockMeans(), world, tmp_path / "told", 60, quiet=True))
+
+    def silent(say):
+        prompts = [say(np.random.default_rng(k), r, style="medium", mix=Mix(drop=0))
+                   for k, r in enumerate(told.records)]
+        return sum(leaves_out(p, r["things"]) for p, r in zip(prompts, told.records))
+
+    def anything(rng, record, style, mix):
+        return record["captions"][style][0]
+    assert silent(data._prompt) == 0 < 5 < silent(anything)

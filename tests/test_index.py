@@ -197,3 +197,13 @@ def test_family_table():
     assert [line.split("|")[5].strip() for line in table.splitlines()[-3:]] == ["", "hit 10 % of 9", ""]
     old = dict(many, by_family={k: dict(n=64) for k in "abc"})
     assert lessons.family_table({"old.json": old}) == "", "a record of an older version"
+
+
+def test_every_link_leads_somewhere():
+    "Files that README names exist; one that does not is found."
+    def lost(body):
+        links = re.findall(r"\]\((?!\w+:|#)([^)#\s]+)", body)
+        assert len(links) > 20 or "nowhere" in body
+        return [link for link in links if not (lessons.ROOT / link).exists()]
+    assert lost((lessons.ROOT / "README.md").read_text(encoding="utf-8")) == []
+    assert lost("[a](nbs/nowhere.ipynb)") == ["nbs/nowhere.ipynb"]

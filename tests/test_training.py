@@ -24,6 +24,7 @@ from sora_nb.latents import LatentDataset, encode_world
 from sora_nb.loop import DivergedError, PowerEMA, Recipe, Training
 from sora_nb.measures import decibel
 from sora_nb.pixels import ClipPool, held_out_clips, vae_batch
+from sora_nb.reading import reader_for
 from sora_nb.runs import fit
 from sora_nb.text import TextConfig, TextEncoder, fit_tokenizer
 from sora_nb.training import DiTTraining, VAETraining, evaluate_vae, train_dit, train_vae
@@ -663,3 +664,31 @@ def test_train_everything_and_generate(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         train_dit(*parts(data), data, steps=1, name="late", out=tmp_path / "no" / "dit")
     assert not (tmp_path / "runs" / "late").exists()
+
+
+def asks(cache, loss):
+    "Wrong answers of tokens about the things they show are paid for, and can be unlearned."
+    dit, text, tok = parts(cache)
+    module = DiTTraining(dit, text, tok, Recipe(steps=1), labels=0.3, read_on=0.1,
+                         reader=reader_for(text, tok, cache.records))
+    batch = token_batch(cache, 0, 0, budget=512, mix=Mix(masked=0, still=0, window=0, ring=0))
+    costs, optimizer = [], torch.optim.AdamW(module.asker.parameters(), 0.02)
+    for _ in range(20):
+        total, found = loss(module, batch, torch.Generator().manual_seed(0))
+        whole = found["flow"] + 0.3 * (found["hue"] + found["kind"] + found["facts"] / 3)
+        assert abs(total.item() - whole - 0.1 * found["words"]) < 1e-4
+        costs.append(found["facts"])
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+    assert costs[-1] < 0.9 * costs[0]
+
+
+def test_tokens_are_asked(cache):
+    asks(cache, lambda m, b, g: m.loss(b, g))
+
+    def silent(module, batch, generator):
+        batch.things = []
+        return module.loss(batch, generator)
+    with pytest.raises(KeyError):
+        asks(cache, silent)

@@ -155,7 +155,8 @@ def limits(folder: Path = ROOT / "data" / "results") -> str:
              else f"every kind reaches the goal of {percent(GOAL)}")
     text = ("**What fails.** If 0 % is a video made for another prompt and 100 % a real render, the "
             f"shipped transformer ({training_cost(card)}) reaches "
-            f"{percent(record['columns']['generated'])} over all kinds of facts{families(record)}; "
+            f"{percent(record['columns']['generated'])} over all kinds of facts{families(record)} (kinds with fewer than "
+            f"{LEAST} facts are left out); "
             f"best are {', '.join(best)}; {below} (`{name}`).")
     text += motion_line(name, record)
     return text + autoencoder(found) + family_table(asked)
