@@ -166,8 +166,8 @@ def autoencoder(found: dict[str, dict]) -> str:
     """What the autoencoder loses: of attributes and camera, of all families; and what it cost."""
     told = []
     for name, whose in (("vae-iid.json", "attributes and camera"), ("vae-families-iid.json", "all families")):
-        if "object_psnr" in found.get(name, {}).get("scores", {}):
-            color, shape = (found[name]["accuracy"][kind] for kind in ("color", "shape"))
+        color, shape = (found.get(name, {}).get("accuracy", {}).get(kind, {}) for kind in ("color", "shape"))
+        if "object_psnr" in found.get(name, {}).get("scores", {}) and "vae" in color and "vae" in shape:
             told.append(f"on {whose} {found[name]['scores']['object_psnr']:.1f} dB on the pixels of things, "
                         f"{percent(color['vae'] / color['real'])} of the colours and "
                         f"{percent(shape['vae'] / shape['real'])} of the shapes that are read in real clips "
