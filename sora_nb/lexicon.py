@@ -110,7 +110,7 @@ class Reader:
         if token in self.recognised:
             return [token]
         for end in sorted(CONTRACTIONS, key=len, reverse=True):
-            if token.endswith(end):
+            if token == end or "'" in end and token.endswith(end):
                 start = token.removesuffix(end)
                 end = "" if end == "'s" and start not in FILLERS else CONTRACTIONS[end]
                 return [start] * (start != "") + end.split()  # `it's` is two words, `cube's` one

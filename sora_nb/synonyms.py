@@ -246,4 +246,7 @@ detailed style beautiful nice pretty cute lovely amazing cool good best simple c
 shaped sized looking kind sort type color colour toy""".split())
 CONTRACTIONS = {"won't": "will not", "can't": "can not", "cannot": "can not", "let's": "let us",
                 "n't": " not", "'s": " is", "'re": " are", "'ll": " will", "'ve": " have",
-                "'d": " would", "'m": " am"}
+                "'d": " would", "'m": " am",
+                **{f"{verb}nt": f"{verb} not" for verb in  # as people type them
+                   "do does did is are was were has have had could should would".split()},
+                "wont": "will not", "cant": "can not"}

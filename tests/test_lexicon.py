@@ -341,6 +341,16 @@ def all_gone(prompt, known):
     return understand(re.split(r",? ?\b(?:no|not|never|without)\b", prompt)[0], known)
 
 
+def test_denials_without_an_apostrophe(known):
+    "They are read like those with one; words that merely end so are words."
+    for plain, usual in (("the camera doesnt move", "the camera doesn't move"),
+                         ("the sphere isnt moving", "the sphere isn't moving"),
+                         ("dont show a cube, show a cone", "don't show a cube, show a cone"),
+                         ("a ball wont move", "a ball won't move")):
+        assert understand(plain, known).text == understand(usual, known).text, plain
+    assert "can not" not in understand("a vacant significant ball", known).text
+
+
 def test_denials(known):
     check_denied(understand, known)
     for broken in (up_to_a_noun, up_to_a_comma, lone_stays, in_silence, all_gone):
