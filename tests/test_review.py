@@ -537,7 +537,7 @@ def test_published_numbers_can_be_made_again(name):
     check_published(name, RECORDS[name])
 
 
-def check_details(record):
+def check_tables(record):
     """Tables of a record of fidelity: columns as in the record, shares with intervals, n of all. Records
     from before there were such tables have neither."""
     assert ("exact" in record) == ("by_value" in record)
@@ -561,7 +561,7 @@ def check_details(record):
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_details_of_published_records(name):
-    check_details(RECORDS[name])
+    check_tables(RECORDS[name])
 
 
 def test_details_that_contradict_their_record_are_found():
@@ -571,15 +571,15 @@ def test_details_that_contradict_their_record_are_found():
                 by_value=dict(motion=dict(still=dict(n=3, real=1.0), sways=dict(n=1, real=0.0))),
                 exact=dict(share, n=5, of=9, real=[1.0, 1.0, 1.0], faults=dict.fromkeys(
                     share, dict(missing=0.0, doubled=0.0, added=0.0))))
-    check_details(good)
-    check_details(dict(good, exact=dict(n=0, of=9)))
+    check_tables(good)
+    check_tables(dict(good, exact=dict(n=0, of=9)))
     for wrong in (dict(exact=good["exact"] | dict(of=8)), dict(exact=good["exact"] | dict(faults={})),
                   dict(exact=good["exact"] | dict(broken=[1.0, 1.0, 1.0])),
                   dict(exact=good["exact"] | dict(real=[0.5, 0.6, 0.7])), dict(columns=dict(vae=1.0)),
                   dict(accuracy=dict(motion=dict(n=5, real=0.75))),
                   dict(accuracy=dict(motion=dict(n=4, real=0.5)))):
         with pytest.raises((AssertionError, KeyError)):
-            check_details(good | wrong)
+            check_tables(good | wrong)
 
 
 def test_records_that_cannot_be_made_again_are_found(monkeypatch):
