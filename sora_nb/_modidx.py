@@ -842,6 +842,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'sora_nb.reading.Reader.ask': ('reading.html#reader.ask', 'sora_nb/reading.py'),
                                  'sora_nb.reading.Reader.forward': ('reading.html#reader.forward', 'sora_nb/reading.py'),
                                  'sora_nb.reading.answers': ('reading.html#answers', 'sora_nb/reading.py'),
+                                 'sora_nb.reading.graded': ('reading.html#graded', 'sora_nb/reading.py'),
                                  'sora_nb.reading.hue_tokens': ('reading.html#hue_tokens', 'sora_nb/reading.py'),
                                  'sora_nb.reading.learn_to_read': ('reading.html#learn_to_read', 'sora_nb/reading.py'),
                                  'sora_nb.reading.of_ground': ('reading.html#of_ground', 'sora_nb/reading.py'),

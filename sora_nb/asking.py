@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 # %% ../nbs/08ad_asking.ipynb #6ee7d3ce
 from .labels import HUE_NAMES
-from .reading import answers
+from .reading import answers, graded
 
 # %% ../nbs/08ad_asking.ipynb #5a69a1d2
 FEW = 3  # points: with fewer of one hue a token is not asked
@@ -55,7 +55,4 @@ class Asker(nn.Module):
         """What wrong answers cost each token `[N]`, and which are right `[N, kinds]`.
 
         tokens `[N, width]`. The cost is in nats, over all questions that are asked."""
-        scores = self.head(tokens).split(self.sizes, 1)
-        cost = sum(F.cross_entropy(score, k, ignore_index=-1, reduction="none")
-                   for score, k in zip(scores, right.T))
-        return cost, torch.stack([score.argmax(1) == k for score, k in zip(scores, right.T)], 1)
+        return graded(self.head(tokens).split(self.sizes, 1), right)

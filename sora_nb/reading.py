@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 # %% auto #0
-__all__ = ['word_tokens', 'hue_tokens', 'of_ground', 'questions_of', 'answers', 'Reader', 'pages', 'reader_for', 'learn_to_read']
+__all__ = ['word_tokens', 'hue_tokens', 'of_ground', 'questions_of', 'answers', 'graded', 'Reader', 'pages', 'reader_for',
+           'learn_to_read']
 
 # %% ../nbs/08ac_reading.ipynb #cf04fe50
 import numpy as np
@@ -65,6 +66,15 @@ def answers(about: dict[str, str], questions: dict[str, list[str]]) -> list[int]
             for kind, values in questions.items()]
 
 # %% ../nbs/08ac_reading.ipynb #5254cfb2
+def graded(scores: Sequence[Tensor], right: Tensor) -> tuple[Tensor, Tensor]:
+    """What answers cost `[m]`, in nats over all questions, and which are right `[m, kinds]`.
+
+    scores: of the values of each kind, `[m, values]`; right `[m, kinds]`, -1: not asked."""
+    cost = sum(F.cross_entropy(score, k, ignore_index=-1, reduction="none")
+               for score, k in zip(scores, right.T))
+    return cost, torch.stack([score.argmax(1) == k for score, k in zip(scores, right.T)], 1)
+
+
 class Reader(nn.Module):
     """One matrix that tells, at each word for a hue, every fact about the thing of that hue.
 
@@ -83,9 +93,11 @@ class Reader(nn.Module):
     def ask(self, ids: Tensor, things: Sequence[dict]) -> tuple[Tensor, Tensor]:
         "Words that point at a thing: places `[m,2]` (row, position), right answers `[m, kinds]`."
         found = [(row, at, answers(things[row][hue], self.questions))
-                 for row, line in enumerate(ids.tolist()) for at, token in enumerate(line)
+                 for row, line in enumerate(ids.tolist())
+                 for words in ([self.links.get(token, "") for token in line],)
+                 for at, token in enumerate(line)
                  if (hue := self.pointers.get(token)) in things[row]
-                 and not of_ground([self.links.get(near, "") for near in line], at)]
+                 and not of_ground(words, at)]
         places = torch.tensor([place for *place, _ in found], dtype=torch.long).reshape(-1, 2)
         right = torch.tensor([right for *_, right in found], dtype=torch.long)
         return places.to(ids.device), right.reshape(-1, len(self.sizes)).to(ids.device)
@@ -96,11 +108,9 @@ class Reader(nn.Module):
         tokens: what the encoder says, `[B,L,D]`. The cost is in nats, over all questions, the mean
         over the words of a text that point at a thing; 0 if there are none."""
         scores = self.head(rms(tokens)[places[:, 0], places[:, 1]]).split(self.sizes, 1)
-        cost = sum(F.cross_entropy(score, k, ignore_index=-1, reduction="none")
-                   for score, k in zip(scores, right.T))
+        cost, hits = graded(scores, right)
         each, row = tokens.new_zeros(len(tokens)), places[:, 0]
         words = each.index_add(0, row, torch.ones_like(cost)).clamp(min=1)
-        hits = torch.stack([score.argmax(1) == k for score, k in zip(scores, right.T)], 1)
         return each.index_add(0, row, cost) / words, hits
 
 

@@ -210,9 +210,9 @@ class DiTTraining(Training):
         tap = dict(tap=seen.__setitem__) if looks else {}
         flow = self.flow_loss(batch, generator, said, **tap)
         if looks:
-            middle = seen[f"block{self.dit.config.depth // 2}.out"]
+            middle = rms(seen[f"block{self.dit.config.depth // 2}.out"])
             costs = {name: (self.labels, cost[batch.loss_mask].mean()) for name, cost in zip(
-                ("hue", "kind"), misread(self.readout(rms(middle)), batch.codes))}
+                ("hue", "kind"), misread(self.readout(middle), batch.codes))}
             if self.asker and batch.things:
                 costs["facts"] = (self.labels * FACTS_SHARE, self.misread_facts(batch, middle))
         if self.read_on and batch.things:
@@ -229,7 +229,7 @@ class DiTTraining(Training):
     def misread_facts(self, batch: TokenBatch, middle: Tensor) -> Tensor:
         "What tokens get wrong, halfway, about the things that they show."
         right = self.asker.right(batch.codes, batch.segments.index, batch.things)
-        return self.asker(rms(middle), right)[0][batch.loss_mask].mean()
+        return self.asker(middle, right)[0][batch.loss_mask].mean()
 
     @torch.no_grad()
     def validate(self) -> float | None:

@@ -349,6 +349,7 @@ def test_denials_without_an_apostrophe(known):
                          ("a ball wont move", "a ball won't move")):
         assert understand(plain, known).text == understand(usual, known).text, plain
     assert "can not" not in understand("a vacant significant ball", known).text
+    assert understand("a vacant significant ball", known).text.endswith("ball"), "nothing is denied"
 
 
 def test_denials(known):
