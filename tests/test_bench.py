@@ -120,7 +120,8 @@ def test_products():
     check_products(bench.products)
     with pytest.raises(AssertionError, match="work is missing"):
         check_products(lambda net, *batch: bench.products(net, *batch)[1:])
-    bench.multiplying([(4, 3, 2)])()
+    for run in bench.multiplying([(4, 3, 2)]).values():
+        run()
 
 
 # --- packing --------------------------------------------------------------------------------------
@@ -214,11 +215,11 @@ def made_record(monkeypatch):
     peer = dict(rate=7000.0, times=[1.7, 1.76, 1.8])
     race = dict(ours=quick, Wan=peer)
     races = dict(train=race, sample_1=race, sample_8=race, matmul=dict(
-        model=dict(rate=100.0), products=dict(rate=150.0)))
+        oneDNN=dict(rate=150.0), step=dict(rate=100.0)))
     models = dict(ours=size, Wan=size)
     monkeypatch.setattr(bench, "transformers", results(
         "matmul", "train", "sample_1", "sample_8", races=races, models=models,
-        best=dict(train="Wan", sample_1="Wan", sample_8="Wan")))
+        best=dict(train="Wan", sample_1="Wan", sample_8="Wan", matmul="oneDNN")))
     monkeypatch.setattr(bench, "packs", results("packing", "uniform", races=dict(packing={})))
     monkeypatch.setattr(bench, "autoencoders", results("vae_1", "vae_8", races=dict(
         vae_1=race, vae_8=race), models=models))
@@ -233,6 +234,7 @@ def check_tables(tables, record):
     assert "| training step, against the quickest peer (Wan) | 2.00 (1.50 to 3.00) | at least 1.5 | met |" in text
     assert "AutoencoderKLWan | 2.00 (1.50 to 3.00) | at least 3 | **missed** |" in text
     assert "64x64 | 2.00 (1.50 to 3.00) | at most 0.6 | **missed** |" in text
+    assert "alone (oneDNN) | 2.00" in text and "whole step: oneDNN 150, step 100." in text
     assert "| Wan | 7.00 | 0.90 | 7,000 (1.76 x) | 7,000 (1.76 x) |" in text
     assert "| ours | 7.00 | 0.90 | 12,346 | 12,346 |" in text
 

@@ -7,6 +7,7 @@ Whatever is compared runs by turns, in an order that is drawn anew for each roun
 are ratios within a round: whatever else the machine does meets all of them alike.
 """
 import argparse
+import math
 import os
 import platform
 import re
@@ -24,6 +25,7 @@ import bench_peers as peers
 from bench_table import met
 from sora_nb import Sora
 from sora_nb.checkpoints import find_checkpoint, read_card
+from sora_nb.linear import multiply
 from sora_nb.patches import patchify, unpatchify
 from sora_nb.probes.results import make_result, write_result
 from sora_nb.sampling import sample, schedule
@@ -165,18 +167,23 @@ def products(net: nn.Module, *batch: Tensor) -> list[tuple[int, int, int]]:
     return found
 
 
-def multiplying(shapes: Sequence[tuple[int, int, int]]) -> Callable[[], None]:
-    "Only the products of a training step, into memory that is there: x W, g W^T and x^T g."
-    made = [[torch.randn(size) for size in ((n, i), (i, o), (n, o))] for n, i, o in shapes]
-    room = [[torch.empty_like(z) for z in row] for row in made]
+def multiplying(shapes: Sequence[tuple[int, int, int]]) -> Runners:
+    "Only the products of a training step, x W^T, g W and g^T x, by both libraries of torch."
+    made = [[torch.randn(size) for size in ((n, i), (o, i), (n, o))] for n, i, o in shapes]
+    room = [[torch.empty_like(z) for z in row] for row in made]  # torch may write where it did
 
     @torch.inference_mode()
-    def run() -> None:
+    def by_torch() -> None:
         for (x, w, g), (dx, dw, y) in zip(made, room):
-            torch.mm(x, w, out=y)
-            torch.mm(g, w.T, out=dx)
-            torch.mm(x.T, g, out=dw)
-    return run
+            torch.mm(x, w.T, out=y)
+            torch.mm(g, w, out=dx)
+            torch.mm(g.T, x, out=dw)
+
+    @torch.inference_mode()
+    def by_onednn() -> None:
+        for x, w, g in made:
+            multiply(x, w), multiply(g, w.T), multiply(g.T, x.T)
+    return {"torch.mm": by_torch, "oneDNN": by_onednn}
 
 
 # --- what is compared -----------------------------------------------------------------------------
@@ -185,14 +192,15 @@ def transformers(seconds: float) -> tuple[dict, dict]:
     nets = {name: peers.drawn(make) for name, make in peers.TRANSFORMERS.items()}
     ours, tokens = next(iter(nets)), peers.GRID.tokens
     shapes = products(nets[ours], *inputs(CLIPS))
-    took = race({name: training(net) for name, net in nets.items()}
-                | dict(matmul=multiplying(shapes)), 3 * seconds)
-    alone, work = took.pop("matmul"), 6 * sum(n * i * o for n, i, o in shapes)
-    mine = 3 * forward_flops(nets[ours], *inputs(CLIPS))
-    races = dict(train=rows(took, CLIPS * tokens), matmul=dict(
-        model=dict(rate=round(mine / float(np.median(took[ours])) / 1e9, 1)),
-        products=dict(rate=round(work / float(np.median(alone)) / 1e9, 1))))
-    best, columns = {}, dict(matmul=mine / took[ours] / (work / alone))
+    took = race({name: training(net) for name, net in nets.items()} | multiplying(shapes),
+                3 * seconds)
+    alone = {name: took.pop(name) for name in ("torch.mm", "oneDNN")}
+    mine, work = 3 * forward_flops(nets[ours], *inputs(CLIPS)), 6 * sum(map(math.prod, shapes))
+    rates = {name: work / row for name, row in alone.items()} | dict(step=mine / took[ours])
+    races = dict(train=rows(took, CLIPS * tokens), matmul={
+        name: dict(rate=round(float(np.median(row)) / 1e9, 1)) for name, row in rates.items()})
+    quickest = max(alone, key=lambda name: np.median(rates[name]))
+    best, columns = dict(matmul=quickest), dict(matmul=rates["step"] / rates[quickest])
     best["train"], columns["train"] = against_best(took)
     for b in (1, 8):
         took = race({name: sampler(net, b) for name, net in nets.items()}, seconds)

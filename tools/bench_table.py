@@ -4,7 +4,7 @@ WHAT = dict(
     train="training step, against the quickest peer ({best})",
     sample_1="sampling one clip, against the quickest peer ({best})",
     sample_8="sampling eight clips, against the quickest peer ({best})",
-    matmul="FLOP/s of the training step, as a share of its matrix products alone",
+    matmul="FLOP/s of the training step, as a share of its matrix products alone ({best})",
     packing="packing the training mix, against padding to the longest",
     uniform="packing the training mix, as a share of samples of one size",
     vae_1="encode and decode one clip, against AutoencoderKLWan",
@@ -51,12 +51,12 @@ def model_table(record: dict, races: dict[str, str]) -> str:
 
 def about(record: dict) -> str:
     "Where and when it was measured, in a sentence; what the matrix products reach."
-    m, products = record["machine"], record["races"]["matmul"]
+    m, products = record["machine"], record["races"]["matmul"].items()
+    rates = ", ".join(f"{name} {row['rate']:.0f}" for name, row in products)
     return (f"Measured in {record['wall_s']:.0f} s on {m['threads']} threads of a {m['cpu']}, torch "
             f"{m['torch']}, diffusers {m['diffusers']}, at least {record['n']} rounds of each race "
-            f"(`speed.json`). The matrix products of the training step alone run at "
-            f"{products['products']['rate']:.0f} GFLOP/s there, the whole step at "
-            f"{products['model']['rate']:.0f}.")
+            f"(`speed.json`). GFLOP/s of the matrix products of our training step alone, and of the "
+            f"whole step: {rates}.")
 
 
 def speed_tables(record: dict | None) -> str:
