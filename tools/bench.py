@@ -282,7 +282,7 @@ def measure(seconds: float, command: str) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=20.0, help="of a race, about")
+    parser.add_argument("--seconds", type=float, default=15.0, help="of a race, about")
     parser.add_argument("--folder", type=Path, help="of the record (default: data/results)")
     args = parser.parse_args()
     record = measure(args.seconds, "make bench")
