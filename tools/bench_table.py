@@ -54,7 +54,8 @@ def about(record: dict) -> str:
     m, products = record["machine"], record["races"]["matmul"].items()
     rates = ", ".join(f"{name} {row['rate']:.0f}" for name, row in products)
     return (f"Measured in {record['wall_s']:.0f} s on {m['threads']} threads of a {m['cpu']}, torch "
-            f"{m['torch']}, diffusers {m['diffusers']}, at least {record['n']} rounds of each race "
+            f"{m['torch']}, diffusers {m['diffusers']}, at a load of {m['load']:.1f} by "
+            f"other programs when it began, at least {record['n']} rounds of each race "
             f"(`speed.json`). GFLOP/s of the matrix products of our training step alone, and of the "
             f"whole step: {rates}.")
 
