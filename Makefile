@@ -1,4 +1,4 @@
-# make demo | lab | install | test | test-all | readme | stamp      (see CONTRIBUTING.md)
+# make demo | lab | install | test | test-all | bench | readme | stamp      (see CONTRIBUTING.md)
 VENV   ?= .venv
 PYTHON ?= python3
 PROMPT ?= a large red ball and a large blue cube on tan ground at sunset
@@ -7,7 +7,7 @@ BIN    := $(abspath $(VENV))/bin
 PIP    := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help demo lab install dev test test-all cpu drift readme stamp
+.PHONY: help demo lab install dev test test-all bench cpu drift readme stamp
 help:
 	@sed -n 1p Makefile
 
@@ -40,6 +40,17 @@ test: dev cpu drift
 # and the slow rest: every lesson must notice when one of its cells is broken
 test-all: test
 	PATH=$(BIN):$$PATH $(BIN)/python -m pytest -m slow
+
+# speed beside that of diffusers, which lives in an environment of its own: data/results/speed.json
+BENCH := $(abspath .venv-bench)
+bench: $(BENCH)/.installed
+	$(BENCH)/bin/python -m pytest tests/test_bench.py tests/test_bench_peers.py
+	$(BENCH)/bin/python tools/bench.py
+
+$(BENCH)/.installed: pyproject.toml constraints.txt
+	@test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
 
 cpu: dev
 	@$(BIN)/python tools/check_cpu.py

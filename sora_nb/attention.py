@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 # %% ../nbs/07_attention.ipynb #6414c958
+from .linear import Linear
 from .patches import Segments
 
 # %% ../nbs/07_attention.ipynb #af962b03
@@ -90,8 +91,8 @@ class SelfAttention(nn.Module):
     def __init__(self, width: int, head_dim: int) -> None:
         super().__init__()
         self.shape = (3, width // head_dim, head_dim)
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.out = nn.Linear(width, width, bias=False)
+        self.qkv = Linear(width, 3 * width, bias=False)
+        self.out = Linear(width, width, bias=False)
         self.gain = nn.Parameter(torch.ones(head_dim // 2))  # of each pair's part of q.k
         self.mix = nn.Parameter(torch.tensor(0.5))  # share of the first layer's values
 
@@ -127,9 +128,9 @@ class CrossAttention(nn.Module):
     def __init__(self, width: int, head_dim: int, context_dim: int) -> None:
         super().__init__()
         self.shape = (width // head_dim, head_dim)
-        self.q = nn.Linear(width, width, bias=False)
-        self.kv = nn.Linear(context_dim, 2 * width, bias=False)
-        self.out = nn.Linear(width, width, bias=False)
+        self.q = Linear(width, width, bias=False)
+        self.kv = Linear(context_dim, 2 * width, bias=False)
+        self.out = Linear(width, width, bias=False)
         self.gain = nn.Parameter(torch.ones(head_dim))  # of each number's part of q.k
         nn.init.zeros_(self.out.weight)
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from .attention import (
     CrossAttention, SelfAttention, group_order, per_sample, rms, rotary, visible)
 from .door import between, brief, check_fields, door, floating, numbers, shape
+from .linear import Linear
 from .patches import Segments
 from .text import Context
 
@@ -64,8 +65,8 @@ class SwiGLU(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.up = nn.Linear(width, 2 * hidden, bias=False)
-        self.down = nn.Linear(hidden, width, bias=False)
+        self.up = Linear(width, 2 * hidden, bias=False)
+        self.down = Linear(hidden, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         gate, value = self.up(x).chunk(2, dim=-1)
@@ -103,10 +104,10 @@ class Conditioning(nn.Module):
         super().__init__()
         self.rows, self.width = 6 * config.depth + 2, config.width
         self.register_buffer("waves", math.pi / 2 * 2 ** torch.linspace(0, 7, 32), persistent=False)
-        self.level = nn.Linear(64, config.width)
-        self.pooled = nn.Linear(config.context_dim, config.width, bias=False)
-        self.narrow = nn.Linear(config.width, config.condition)
-        self.blocks = nn.Linear(config.condition, self.rows * config.width)
+        self.level = Linear(64, config.width)
+        self.pooled = Linear(config.context_dim, config.width, bias=False)
+        self.narrow = Linear(config.width, config.condition)
+        self.blocks = Linear(config.condition, self.rows * config.width)
         nn.init.zeros_(self.blocks.weight)
         nn.init.zeros_(self.blocks.bias)
 
@@ -188,13 +189,13 @@ class DiT(nn.Module):
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         self.config = config
-        self.embed = nn.Linear(config.in_dim + TOLD, config.width)
+        self.embed = Linear(config.in_dim + TOLD, config.width)
         self.context_norm = nn.RMSNorm(config.context_dim, eps=1e-6)
         self.null = nn.Parameter(torch.ones(config.context_dim))
         self.conditioning = Conditioning(config)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.blocks[0].attn.mix = None  # no layer before it: nothing to mix, nothing to learn
-        self.out = nn.Linear(config.width, config.in_dim)
+        self.out = Linear(config.width, config.in_dim)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 

@@ -469,6 +469,7 @@ INNER = _named(
     causal=(
         "front_pad edge_pad crop CausalConv ChannelNorm ResBlock run_blocks match_channels "
         "Shortcut"),
+    linear="maker prefers_onednn Product multiply product_flops Linear",
     dit="SwiGLU modulate distinct fourier Conditioning Pack Block place clock",
     vae="Encoder Decoder CausalVAE lookback check_stream StreamingVAE",
     sampling="advance stack_contexts Flow start Step",

@@ -513,16 +513,30 @@ def holds(commit, name):
     return json.loads(done.stdout)["sha256"] if done.returncode == 0 else None
 
 
-def check_published(name, record):
-    """A published number can be made again: its command writes this record, about these clips; and
-    its commit holds the weights that it names, or says with a + that it does not."""
-    words = shlex.split(record["command"])
-    assert words[:2] == ["sora-nb", "evaluate"], words
+def check_benched(name, words):
+    "The make target writes this record; its last videos are of the shipped transformer."
+    makefile = (results.repository() / "Makefile").read_text()
+    rule = rf"^{re.escape(words[1])}:.*\n(\t.*\n)*\t.*tools/bench\.py$"
+    assert name == "speed" and re.search(rule, makefile, re.M), "the command writes another record"
+    return "dit"
+
+
+def check_evaluated(name, record, words):
+    "The command writes this record, about these clips; which weights it is about."
     args = cli.parser().parse_args(words[1:])
     assert name == (args.name or f"{args.what}-{args.split}"), "the command writes another record"
     assert (record["split"], record["n"]) == (args.split, args.clips)
     assert record["seeds"] == (list(range(args.seeds)) if args.what == "diversity" else [args.seed])
-    weights = dict(vae="vae", parsers="shape_parser").get(args.what, "dit")
+    return dict(vae="vae", parsers="shape_parser").get(args.what, "dit")
+
+
+def check_published(name, record):
+    """A published number can be made again: its command writes this record, about these clips; and
+    its commit holds the weights that it names, or says with a + that it does not."""
+    words = shlex.split(record["command"])
+    assert words[:2] in (["sora-nb", "evaluate"], ["make", "bench"]), words
+    weights = (check_benched(name, words) if words[0] == "make"
+               else check_evaluated(name, record, words))
     assert re.fullmatch("[0-9a-f]{64}", record["checkpoint"] or ""), f"which {weights}?"
     commit, plus = re.fullmatch(r"([0-9a-f]{40})(\+?)", record["commit"]).groups()
     assert plus or holds(commit, weights) in (None, record["checkpoint"]), "weights came later"
@@ -590,6 +604,10 @@ def test_records_that_cannot_be_made_again_are_found(monkeypatch):
                          ("vae-iid", dict(command="python -c 'print(1)'"))):
         with pytest.raises(AssertionError):
             check_published(name, dict(record, **change))
+    for name, change in (("fast", {}), ("speed", dict(command="make test")),
+                         ("speed", dict(checkpoint=None))):
+        with pytest.raises(AssertionError):
+            check_published(name, dict(RECORDS["speed"], **change))
     monkeypatch.setitem(globals(), "holds", lambda commit, name: "other weights")
     check_published("vae-iid", dict(record, commit="a" * 40 + "+"))
     with pytest.raises(AssertionError, match="weights came later"):

@@ -8,12 +8,14 @@ import re
 import sys
 from pathlib import Path
 
+from bench_table import speed_tables
 from sora_nb.checkpoints import totals
 from sora_nb.world.mixture import PLAIN
 
 ROOT = Path(__file__).resolve().parents[1]
 MARKS = {name: f"<!-- {name}: written by tools/lessons.py -->"
-         for name in ("lessons", "limits", "results")}
+         for name in ("lessons", "limits", "results", "speed")}
+SPEED = "speed.json"                # a record with tables of its own
 GOAL, LEAST = 0.35, 8               # score that every kind of fact should reach; facts of a kind
 
 
@@ -118,6 +120,8 @@ def result_table(folder: Path = ROOT / "data" / "results") -> str:
     """A row for each record: claim, clips, every column with its interval, the worst kind of fact."""
     rows = ["| claim | clips | measured (95 % interval) | weakest | record |", "|---|---|---|---|---|"]
     for name, r in records(folder).items():
+        if name == SPEED:
+            continue
         values = "; ".join(f"{c} {value:.2f} ({low:.2f} to {high:.2f})" for (c, value), (low, high)
                            in zip(r["columns"].items(), map(r["interval"].get, r["columns"])))
         worst = next((f"{kind} {score:.2f}" for kind, score in kind_scores(r).items()), "")
@@ -211,7 +215,8 @@ def family_table(asked: dict[str, dict]) -> str:
 
 def filled(nb: dict) -> dict:
     """The front page with what is current below its marks."""
-    tables = dict(lessons=lesson_table(), limits=limits(), results=result_table())
+    tables = dict(lessons=lesson_table(), limits=limits(), results=result_table(),
+                  speed=speed_tables(records().get(SPEED)))
     cells = []
     for cell in nb["cells"]:
         for name, mark in MARKS.items():
