@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['FOR_WORLD', 'MIX', 'train_vae', 'train_dit', 'refuse_world_options', 'mix_of', 'styles_of', 'reading_of', 'to_train',
-           'check_sizes', 'another_size', 'options', 'add_train', 'encode', 'encode_clips', 'add_encode']
+           'another_size', 'options', 'add_train', 'encode', 'encode_clips', 'add_encode']
 
 # %% ../nbs/20c_commands.ipynb #224b4ffb
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 # %% ../nbs/20c_commands.ipynb #f0e98d1f
@@ -29,10 +30,11 @@ def train_vae(args: argparse.Namespace) -> None:
         refuse_world_options(args)
     wishes, clips = options(args), args.data and folder_clips(args.data)
     torch.manual_seed(args.seed)
-    fresh = VAEConfig.size(args.size or "small")
-    vae = VideoVAE.from_pretrained(args.init) if args.init else VideoVAE(fresh)
-    if args.size and vae.config != fresh:
+    fresh = VAEConfig.size(args.size or "small", latent=args.latent or 16)
+    vae = VideoVAE.from_pretrained(args.init).train() if args.init else VideoVAE(fresh)
+    if args.size and replace(vae.config, latent=fresh.latent) != fresh:
         raise ValueError(another_size(args, f"--size {args.size}"))
+    vae = vae.widened(args.latent or vae.config.latent)
     history = history_of(read_card(locate_checkpoint(args.init))) if args.init else []
     if clips:
         run = tune_vae(vae, clips, history=history, **wishes)
@@ -114,6 +116,7 @@ def to_train(args: argparse.Namespace, data) -> tuple:
     "The two networks, new or those of --init; their tokenizer; the card of --init, or nothing."
     from sora_nb.denoiser import load_parts
     from sora_nb.dit import DiT, DiTConfig
+    from sora_nb.growing import grow
     from sora_nb.text import TextConfig, TextEncoder, with_vocabulary
 
     if not args.init:
@@ -122,29 +125,19 @@ def to_train(args: argparse.Namespace, data) -> tuple:
         return DiT(DiTConfig.size(size, in_dim=4 * data.card["latent"],
                                   context_dim=text.context_dim)), text, tokenizer, {}
     _, dit, text, tokenizer, card = load_parts(args.init)
-    check_sizes(args, dit, text)
-    if args.adapt:
-        later = tokenizer_for(data)
-        return dit, with_vocabulary(text, tokenizer, later), later, card
-    if data.card["vae_sha256"] != card["vae_sha256"]:
+    if args.text_size and TextConfig.size(args.text_size, text.config.vocab_size) != text.config:
+        raise ValueError(another_size(args, f"--text-size {args.text_size}"))
+    if not args.adapt and data.card["vae_sha256"] != card["vae_sha256"]:
         raise ValueError(f"--init {args.init}: works with another autoencoder than the one that "
                          "made these latents; encode them with its own (--vae), or let it learn "
                          "these (--adapt)")
-    return dit, text, tokenizer, card
-
-
-def check_sizes(args: argparse.Namespace, dit, text) -> None:
-    "Raise if --size or --text-size is another one than that of the weights to go on from."
-    from sora_nb.dit import DiTConfig
-    from sora_nb.text import TextConfig
-
-    wrong, ends = [], dict(in_dim=dit.config.in_dim, context_dim=dit.config.context_dim)
-    if args.size and DiTConfig.size(args.size, **ends) != dit.config:
-        wrong.append(f"--size {args.size}")
-    if args.text_size and TextConfig.size(args.text_size, text.config.vocab_size) != text.config:
-        wrong.append(f"--text-size {args.text_size}")
-    if wrong:
-        raise ValueError(another_size(args, ", ".join(wrong)))
+    ends = dict(in_dim=4 * data.card["latent"], context_dim=text.context_dim)
+    wanted = DiTConfig.size(args.size, **ends) if args.size else replace(dit.config, **ends)
+    dit = grow(dit, wanted)
+    if not args.adapt:
+        return dit, text, tokenizer, card
+    later = tokenizer_for(data)
+    return dit, with_vocabulary(text, tokenizer, later), later, card
 
 
 def another_size(args: argparse.Namespace, options: str) -> str:
@@ -183,8 +176,9 @@ def add_train(commands) -> None:
                        help="how long to train; this or --steps is needed")
         p.add_argument("--steps", type=positive, help="how many steps to train")
         usual = "small" if name == "vae" else "tiny"
+        grows = "" if name == "vae" else "; a larger one makes it grow"
         p.add_argument("--size", choices=("nano", "tiny", "small", "base"),
-                       help=f"(default: {usual}, or that of --init)")
+                       help=f"(default: {usual}, or that of --init{grows})")
         p.add_argument("--lr", type=amount, help="learning rate")
         p.add_argument("--seed", type=natural, default=0,
                        help="of weights and data order (default: 0)")
@@ -202,6 +196,8 @@ def add_train(commands) -> None:
             p.add_argument("--evaluate", type=natural, default=FOR_WORLD["evaluate"],
                            help="held-out clips of the world to score (default: 256)")
             p.add_argument("--data", type=place, help="folder of videos (default: our world)")
+            p.add_argument("--latent", type=positive, help="channels of a latent (default: 16, or "
+                           "as many as --init has; more than it has are added)")
             p.add_argument("--init", help="start from the weights of a checkpoint, name or file")
         else:
             p.add_argument("--data", type=place,

@@ -271,7 +271,7 @@ def train_dit(dit: nn.Module, text: nn.Module, tokenizer, data: LatentDataset, *
               workers: int = 0, save_every: float = 60.0, quiet: bool | None = None,
               devices: int = 1, command: str = "", words: Iterable[str] = (), reading: int = 0,
               read_on: float = 0.0, labels: float = 0.3, history: Sequence[dict] = (),
-              **recipe) -> Run:
+              training: type[DiTTraining] = DiTTraining, **recipe) -> Run:
     """Train `dit` and its `text` encoder on a latent cache, export both to `out` (or the run).
 
     reading: steps in which `text` alone learns to read first (`learn_to_read`); read_on: how much
@@ -281,6 +281,7 @@ def train_dit(dit: nn.Module, text: nn.Module, tokenizer, data: LatentDataset, *
     devices: processes that share each batch, one a GPU or CPU core.
     words: those that the model knew before; the card has them and those of the captions.
     history: of the weights that it goes on from (`checkpoints.history_of` their card).
+    training: a `DiTTraining` of your own, with another loss or optimizer.
     recipe: fields of `Recipe`, for example `minutes=60, lr=1e-3, seed=0`."""
     if not hasattr(tokenizer, "to_json"):
         raise TypeError(f"a checkpoint must hold its tokenizer: {type(tokenizer).__name__} has no "
@@ -299,8 +300,8 @@ def train_dit(dit: nn.Module, text: nn.Module, tokenizer, data: LatentDataset, *
     recipe = Recipe(**recipe)
     reads = reading or read_on
     reader = reader_for(text, tokenizer, data.records, recipe.seed) if reads else None
-    module = DiTTraining(dit, text, tokenizer, recipe, batches, labels, reader, read_on,
-                         reading=reading, labels_weight=labels, read_on_weight=read_on, **facts)
+    module = training(dit, text, tokenizer, recipe, batches, labels, reader, read_on,
+                      reading=reading, labels_weight=labels, read_on_weight=read_on, **facts)
     run = Run(name, dict(module.recipe.fixed(), model=_plain(dit), text=_plain(text),
                          data=data.card, clips=len(data), mix=asdict(mix), budget=budget,
                          labels=labels, reading=reading, read_on=read_on), restart)

@@ -8,7 +8,7 @@ __all__ = ['SIZES', 'VAEConfig', 'Encoder', 'Decoder', 'CausalVAE', 'lookback', 
 # %% ../nbs/03_vae.ipynb #f1548621
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -240,6 +240,20 @@ class VideoVAE(StreamingVAE):
             raise ValueError("fit_latent_stats needs at least one batch of pixels")
         self.latent_mean.copy_(total / count)
         self.latent_std.copy_((square / count - (total / count) ** 2).clamp_min(1e-8).sqrt())
+
+    @door(latent=between(1, 1024))
+    def widened(self, latent: int) -> "VideoVAE":
+        """The same function with more channels: nothing is read from the new ones yet."""
+        if latent < self.config.latent:
+            raise ValueError(f"these weights have {self.config.latent} channels, which cannot "
+                             f"become {latent}: ask for as many or more")
+        wide = type(self)(replace(self.config, latent=latent)).to(self.logvar)
+        nn.init.zeros_(wide.decoder.stem.weight)
+        tensors, had = wide.state_dict(), self.state_dict()
+        for name, old in had.items():
+            tensors[name][tuple(map(slice, old.shape))] = old
+        wide.load_state_dict(tensors)
+        return wide.train(self.training)
 
     def save(self, path: str | Path, card: Mapping) -> Path:
         """Write the weights and a card with the config next to them; see `save_checkpoint`."""

@@ -30,6 +30,7 @@ from sora_nb.probes.parsers import judge, read
 from sora_nb.runs import Run
 from sora_nb.sora import Sora
 from sora_nb.training import train_dit, train_vae
+from sora_nb.growing import grow
 from sora_nb.vae import VAEConfig, VideoVAE
 from sora_nb.video import Video, display_factor, grid, strip
 from sora_nb.world import (biting, families, film, game, hiding, levels, mixture, optics, painting,
@@ -271,6 +272,7 @@ DOORS = {
     "VideoVAE.decode_stream": Door(lambda **k: sora().vae.decode_stream(**k), dict(z=Z, cache=None)),
     "VideoVAE.encode_ring": Door(lambda **k: sora().vae.encode_ring(**k), dict(x=X[:, :, :4])),
     "VideoVAE.decode_ring": Door(lambda **k: sora().vae.decode_ring(**k), dict(z=Z)),
+    "VideoVAE.widened": Door(lambda latent: sora().vae.widened(latent), dict(latent=20)),
     "VideoVAE.from_pretrained": Door(lambda source, expect: VideoVAE.from_pretrained(source, expect), dict(source="no", expect={})),
     "vae_loss": Door(lambda **k: losses.vae_loss(sora().vae, **k)[0].item(), dict(
         x=X, weight=torch.ones(1, 1, 5, 16, 16), generator=torch.Generator())),
@@ -320,6 +322,8 @@ DOORS = {
     "DiTConfig": Door(lambda **k: DiT(DiTConfig(**k)), dict(
         width=32, depth=1, head_dim=16, in_dim=8, context_dim=8)),
     "DiTConfig.size": Door(DiTConfig.size, dict(name="nano", in_dim=8)),
+    "grow": Door(lambda config: grow(dit(), config), dict(
+        config=DiTConfig.size("nano", in_dim=16, context_dim=24, depth=4))),
     "DiT": Door(flow, dict(tokens=TOKENS, level=0.5, coords=COORDS, lengths=[4],
                            words=torch.zeros(1, 3, 24), mask=torch.ones(1, 3).bool(), period=None)),
     "dit_flops": Door(dit_flops, dict(config=DiTConfig(), lengths=[4], context_lengths=[3])),
@@ -485,7 +489,7 @@ INNER = _named(
         "attempt understood"),
     cli="generate add_generate card_line describe info add_info parser main",
     commands=(
-        "train_vae train_dit refuse_world_options mix_of styles_of reading_of to_train check_sizes "
+        "train_vae train_dit refuse_world_options mix_of styles_of reading_of to_train "
         "another_size options add_train encode encode_clips add_encode"),
     evaluations=(
         "chosen judged generator measure_fidelity measure_vae pixel_scores measure_parsers "

@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import tiny
 from sora_nb import checkpoints, evaluations
 from sora_nb.checkpoints import load_checkpoint, save_checkpoint
 from sora_nb.cli import main
 from sora_nb.probes.results import read_result, write_result
+from sora_nb.vae import VideoVAE
 from sora_nb.video import Video
 
 SORA_NB = Path(sys.executable).with_name("sora-nb")
@@ -99,12 +101,35 @@ def test_init_brings_its_own_size(here, folder, capsys):
     assert main(["encode", "--clips", "2", "--out", "latents"]) == 0
     train = ["train", "dit", "--data", "latents", "--steps", "1", "--init", "dit"]
     capsys.readouterr()
-    for option in (["--size", "small"], ["--text-size", "tiny"]):
+    for option, told in ((["--size", "small"], "can grow in width, depth and in_dim, and keeps"),
+                         (["--text-size", "tiny"], "the weights of --init dit have another")):
         assert main([*train, *option]) == 2
-        assert f"{' '.join(option)}: the weights of --init dit have another" in capsys.readouterr().err
+        assert told in capsys.readouterr().err
     assert main([*train, "--size", "nano", "--text-size", "nano"]) == 0
     assert main(["train", "vae", "--steps", "1", "--init", "vae", "--size", "base"]) == 2
     assert "--size base: the weights of --init vae have another" in capsys.readouterr().err
+
+
+def test_an_autoencoder_gets_more_channels_that_are_learnt(here, folder, capsys):
+    """train vae --latent, encode, train dit --adapt: after a step of a tiny rate each still is
+    what it was, to 16 bits."""
+    tiny = ["--steps", "1", "--lr", "1e-9"]
+    assert main(["train", "vae", "--init", "vae", "--latent", "20", "--evaluate", "0",
+                 "--out", "wide.safetensors", *tiny]) == 0
+    old, new = VideoVAE.from_pretrained("vae"), VideoVAE.from_pretrained("./wide.safetensors")
+    x = torch.rand(1, 3, 5, 32, 32) * 2 - 1
+    with torch.no_grad():
+        assert new.encode(x).shape[1] == 20 > old.encode(x).shape[1] == 16
+        assert (new(x) - old(x)).abs().max() < 0.02
+    assert main(["encode", "--clips", "4", "--vae", "./wide.safetensors", "--out", "latents"]) == 0
+    adapt = ["train", "dit", "--data", "latents", "--init", "dit", "--out", "dit2.safetensors", *tiny]
+    assert main(adapt) == 2 and "--adapt" in capsys.readouterr().err
+    assert main([*adapt, "--adapt"]) == 0
+    had, has = (load_checkpoint(path)[0] for path in (folder / "dit", "./dit2"))
+    assert has["dit.out.weight"].shape[0] == 80 and has["dit.embed.weight"].shape[1] == 80 + 35
+    assert (has["dit.out.weight"][:64].float() - had["dit.out.weight"].float()).abs().max() < 1e-3
+    assert main(["train", "vae", "--init", "vae", "--latent", "8", *tiny, "--name", "less"]) == 2
+    assert "cannot become 8" in capsys.readouterr().err
 
 
 def check_continued(card, first):
