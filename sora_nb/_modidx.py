@@ -4,6 +4,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
   'syms': { 'sora_nb.arguments': { 'sora_nb.arguments.Parser': ('arguments.html#parser', 'sora_nb/arguments.py'),
                                    'sora_nb.arguments.Parser.error': ('arguments.html#parser.error', 'sora_nb/arguments.py'),
                                    'sora_nb.arguments.amount': ('arguments.html#amount', 'sora_nb/arguments.py'),
+                                   'sora_nb.arguments.amounts': ('arguments.html#amounts', 'sora_nb/arguments.py'),
                                    'sora_nb.arguments.attempt': ('arguments.html#attempt', 'sora_nb/arguments.py'),
                                    'sora_nb.arguments.names': ('arguments.html#names', 'sora_nb/arguments.py'),
                                    'sora_nb.arguments.natural': ('arguments.html#natural', 'sora_nb/arguments.py'),

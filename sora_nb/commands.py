@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 # %% ../nbs/20c_commands.ipynb #f0e98d1f
-from .arguments import Parser, amount, natural, place, positive, rate, share, shares, weight
+from .arguments import (
+    Parser, amount, amounts, natural, place, positive, rate, share, shares, weight)
 from .sources import encode_videos, folder_clips, latent_data, latents, tokenizer_for
 
 # %% ../nbs/20c_commands.ipynb #e06aa25c
@@ -56,6 +57,7 @@ def train_dit(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     dit, text, tokenizer, card = to_train(args, data)
     run = train_dit(dit, text, tokenizer, data, budget=args.budget, words=card.get("words", ()),
+                    milestones=args.milestones,
                     mix=mix_of(args), history=history_of(card) if card else [],
                     labels=args.labels, reading=reading, read_on=read_on,
                     held_out=args.held_out and latent_data(args.held_out), **wishes)
@@ -151,8 +153,7 @@ def options(args: argparse.Namespace) -> dict:
     if not (args.steps or args.minutes):
         raise ValueError("a training needs a budget: give --minutes or --steps")
     recipe = dict(steps=args.steps, minutes=args.minutes, seed=args.seed)
-    if args.lr:
-        recipe["lr"] = args.lr
+    recipe |= {k: x for k in ("lr", "warmup", "decay") if (x := getattr(args, k)) is not None}
     return dict(recipe, name=args.name, out=args.out, restart=args.restart, workers=args.workers,
                 devices=args.devices, command=args.typed)
 
@@ -180,6 +181,9 @@ def add_train(commands) -> None:
         p.add_argument("--size", choices=("nano", "tiny", "small", "base"),
                        help=f"(default: {usual}, or that of --init{grows})")
         p.add_argument("--lr", type=amount, help="learning rate")
+        p.add_argument("--warmup", type=natural, help="steps until it is reached (default: 200)")
+        p.add_argument("--decay", type=share,
+                       help="last share of the training, in which it falls (default: 0.2)")
         p.add_argument("--seed", type=natural, default=0,
                        help="of weights and data order (default: 0)")
         p.add_argument("--name", default=name, help="of the run (default: %(default)s)")
@@ -222,6 +226,8 @@ def add_train(commands) -> None:
             p.add_argument("--budget", type=positive, default=4096,
                            help="tokens a step (default: 4096)")
             p.add_argument("--held-out", type=place, help="the same for the validation loss")
+            p.add_argument("--milestones", type=amounts, default=(), help="FLOPs, as in "
+                           "3e12,12e12, after which weights are kept in the run's folder")
             p.add_argument("--text-size", choices=("nano", "tiny", "small", "base"),
                            help="of the text encoder (default: as --size)")
 

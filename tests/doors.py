@@ -485,7 +485,7 @@ INNER = _named(
     measures="haar_matrix",
     # the command line: `test_commands` throws junk at `main`, which calls all of these
     arguments=(
-        "positive natural amount weight share place output rate names shares one_line Parser "
+        "positive natural amount amounts weight share place output rate names shares one_line Parser "
         "attempt understood"),
     cli="generate add_generate card_line describe info add_info parser main",
     commands=(

@@ -132,6 +132,20 @@ def test_an_autoencoder_gets_more_channels_that_are_learnt(here, folder, capsys)
     assert "cannot become 8" in capsys.readouterr().err
 
 
+def test_milestones_and_the_course_of_the_rate(here, folder):
+    "A constant rate, and weights on the way, as the lesson on scaling needs them."
+    assert main(["encode", "--clips", "4", "--out", "latents"]) == 0
+    train = ["train", "dit", "--data", "latents", "--size", "nano", "--steps", "4", "--decay", "0",
+             "--warmup", "2", "--lr", "0.5e-3", "--name", "course", "--milestones", "1e6,1e7,1e30"]
+    assert main(train) == 0
+    run = here.parent / "cache" / "runs" / "course"
+    rows = [line.split(",") for line in (run / "log.csv").read_text().splitlines()]
+    rates = [float(row[rows[0].index("lr")]) for row in rows[1:]]
+    assert rates == [0.25e-3, 0.5e-3, 0.5e-3, 0.5e-3]
+    kept = {path.name for path in run.glob("*.safetensors") if "1e" in path.name}
+    assert len(kept) == 2, "two of three milestones were reached"
+
+
 def check_continued(card, first):
     "The card of a continued training names its forerunner, and the cost of both."
     assert card["steps"] == 3 and card["history"][-1]["sha256"] == first["sha256"]
