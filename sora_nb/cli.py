@@ -56,9 +56,11 @@ def add_generate(commands) -> None:
             p.set_defaults(frames=1, seconds=None)
         p.add_argument("--height", type=positive, default=64, help="pixels (default: 64)")
         p.add_argument("--width", type=positive, default=64, help="pixels (default: 64)")
-        p.add_argument("--steps", type=positive, default=16, help="denoising steps (default: 16)")
-        p.add_argument("--guidance-scale", type=float, default=4.0,
-                       help="how hard to insist on the prompt; 1 = not at all (default: 4)")
+        p.add_argument("--steps", type=positive,
+                       help="denoising steps (default: as the checkpoint says, usually 16)")
+        p.add_argument("--guidance-scale", type=float,
+                       help="how hard to insist on the prompt; 1 = not at all (default: as the "
+                       "checkpoint says, usually 4)")
         p.add_argument("--seed", type=natural, default=0, help="same seed, same video (default: 0)")
         p.add_argument("--checkpoint", default="dit", help="name or file (default: dit)")
         p.set_defaults(run=generate, standard=Path(out))

@@ -223,8 +223,10 @@ def add_evaluate(commands) -> None:
 
 def add_sampling(p: argparse.ArgumentParser, what: str) -> None:
     "The options of measurements that generate videos."
-    p.add_argument("--steps", type=positive, default=16, help="denoising steps (default: 16)")
-    p.add_argument("--guidance-scale", type=float, default=4.0, help="(default: 4)")
+    p.add_argument("--steps", type=positive,
+                   help="denoising steps (default: as the checkpoint says, usually 16)")
+    p.add_argument("--guidance-scale", type=float,
+                   help="(default: as the checkpoint says, usually 4)")
     if what == "diversity":
         p.add_argument("--seeds", type=positive, default=8, help="videos a prompt (default: 8)")
     if what == "memory":

@@ -527,6 +527,8 @@ INNER = _named(
     runs="Keeper progress_line fit",
     training="forward_flops VAETraining DiTTraining held_out_batches",
     tuning="FolderPool",
+    distilling="stops walk Distilling",
+    growing="lay seats modulations refuse_misfit",
     # words of prompts: `understand`, `clean` and `caption` call them
     readings="Reading knows wordings row_readings choices around passive unfit",
     denials="denied letter words_for",

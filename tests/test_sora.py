@@ -226,6 +226,22 @@ def test_empty_prompt(sora):
         check_empty_prompt(rebuilt(WrongNull, sora))
 
 
+def test_a_checkpoint_says_how_it_is_meant_to_be_used(sora):
+    "A distilled one wants few steps and no guidance, unless somebody asks for something else."
+    usual = sora.image("a red ball")
+    assert (usual.frames == sora.image("a red ball", steps=16, guidance_scale=4).frames).all()
+    few = Sora(sora.vae, sora.dit, sora.text_encoder, sora.tokenizer,
+               dict(sora.card, use=dict(steps=2, guidance_scale=1.0)))
+    made = few.image("a red ball")
+    assert (made.frames == sora.image("a red ball", steps=2, guidance_scale=1).frames).all()
+    assert (made.frames != usual.frames).any() and len(list(few.trajectory("a red ball"))) == 2
+    assert (few.image("a red ball", steps=16, guidance_scale=4).frames == usual.frames).all()
+    for use in (dict(steps="many"), dict(steps=0), dict(guidance_scale=None)):
+        with pytest.raises((ValueError, TypeError), match="must be"):
+            Sora(sora.vae, sora.dit, sora.text_encoder, sora.tokenizer,
+                 dict(sora.card, use=use)).image("a red ball")
+
+
 def test_trajectory(sora):
     previews = list(sora.trajectory("a red ball", frames=5, seed=2, steps=3))
     assert len(previews) == 3
@@ -358,7 +374,6 @@ def test_all_roads_are_warned(sora):
     (dict(seconds=2, fps="8"), "fps must be a positive number of frames a second, got '8'"),
     (dict(fps=10**400), "fps must be a positive number"),
     (dict(guidance_scale="4"), "guidance_scale must be a number of at least 0, got '4'"),
-    (dict(guidance_scale=None), "guidance_scale must be a number of at least 0, got None"),
     (dict(pixels_per_unit="32"), "pixels_per_unit must be positive, got '32'"),
     (dict(pixels_per_unit=float("inf")), "pixels_per_unit must be positive, got inf"),
     (dict(seed=2**63), "seed must be below 2**63, got a number of 64 bits"),

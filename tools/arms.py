@@ -9,7 +9,6 @@ many seconds of their own (of all steps of an arm the median pace, so that whate
 did meets no arm alone).
 """
 import argparse
-import csv
 import json
 import sys
 from pathlib import Path
@@ -23,20 +22,15 @@ from sora_nb.attention import rotary
 from sora_nb.data import Mix
 from sora_nb.diffusion import add_noise, target
 from sora_nb.disk import run_folder
-from sora_nb.dit import DiT, DiTConfig, Pack, clock, distinct, modulate, place
+from sora_nb.dit import DiT, Pack, clock, distinct, modulate, place
 from sora_nb.latents import LatentDataset
 from sora_nb.patches import Segments
-from sora_nb.probes.fidelity import evaluate_fidelity
 from sora_nb.probes.results import make_result, write_result
 from sora_nb.reading import learn_to_read
-from sora_nb.sora import Sora
-from sora_nb.sources import tokenizer_for
-from sora_nb.text import TextConfig, TextEncoder, Tokenizer
 from sora_nb.training import DiTTraining, train_dit
+from trials import BUDGET, MIX, fidelity, log, networks
 
-SEEDS, BUDGET = (0, 1), 2048       # tokens of a batch
-MIX = dict(image=0.15, short=0.1275, window=0.15, masked=0.2, independent=0.08,
-           styles=(0.1, 0.35, 0.15, 0.4))  # what the shipped transformer was trained on
+SEEDS = (0, 1)
 
 
 # --- arms -----------------------------------------------------------------------------------------
@@ -165,60 +159,40 @@ def name_of(arm: str, seed: int) -> str:
     return f"arm-{arm.replace(' ', '-')}-{seed}"
 
 
-def reader_of(data: LatentDataset, seed: int, steps: int) -> tuple[TextEncoder, Tokenizer]:
-    "A text encoder that has learnt to read, the same for all arms of a seed; kept for them."
-    tokenizer = tokenizer_for(data)
-    torch.manual_seed(seed)
-    text = TextEncoder(TextConfig.size("tiny", tokenizer.vocab_size))
-    path = run_folder(f"arm-reads-{steps}-{seed}").with_suffix(".safetensors")
-    if not path.exists():
-        learn_to_read(text, tokenizer, data, steps, seed)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(text.state_dict(), path)
-    text.load_state_dict(load_file(path))
-    return text, tokenizer
-
-
 def train(arm: str, seed: int, options: argparse.Namespace) -> None:
-    "Train an arm from random weights, as far as that has not been done."
+    """Train an arm from random weights, as far as that has not been done.
+
+    Its text encoder has learnt to read before, once for all arms of a seed."""
     changes = dict(ARMS[arm])
     mix = Mix(**(MIX | changes.pop("mix", {})))
     data, held_out = (LatentDataset(folder) for folder in (options.data, options.held_out))
-    text, tokenizer = reader_of(data, seed, options.reading)
-    torch.manual_seed(seed)
-    config = DiTConfig.size("tiny", context_dim=text.context_dim, in_dim=4 * data.card["latent"])
-    train_dit(changes.pop("dit", DiT)(config), text, tokenizer, data, held_out=held_out, mix=mix,
-              budget=BUDGET, steps=options.steps, seed=seed, lr=options.lr, read_on=0.1,
-              validate_every=50, name=name_of(arm, seed), **changes)
+    dit, text, tokenizer = networks(data, "tiny", seed, changes.pop("dit", DiT))
+    reads = run_folder(f"arm-reads-{options.reading}-{seed}").with_suffix(".safetensors")
+    if not reads.exists():
+        learn_to_read(text, tokenizer, data, options.reading, seed)
+        reads.parent.mkdir(parents=True, exist_ok=True)
+        save_file(text.state_dict(), reads)
+    text.load_state_dict(load_file(reads))
+    train_dit(dit, text, tokenizer, data, held_out=held_out, mix=mix, budget=BUDGET,
+              steps=options.steps, seed=seed, lr=options.lr, read_on=0.1, validate_every=50,
+              name=name_of(arm, seed), **changes)
 
 
 # --- the record -----------------------------------------------------------------------------------
-def log(arm: str, seed: int) -> dict[str, np.ndarray]:
-    "Columns of the log of one training."
-    with open(run_folder(name_of(arm, seed)) / "log.csv") as file:
-        rows = list(csv.DictReader(file))
-    return {key: np.array([float(row[key] or "nan") for row in rows])
-            for key in ("step", "seconds", "val")}
-
-
 def course(arm: str, seed: int) -> dict[str, object]:
     "The held-out loss of one training, and the seconds of its usual step."
-    rows = log(arm, seed)
+    rows = log(name_of(arm, seed))
     seen = ~np.isnan(rows["val"])
     return dict(steps=rows["step"][seen], losses=rows["val"][seen],
                 pace=float(np.median(np.diff(rows["seconds"]))))
 
 
 def judge(arm: str, seed: int, clips: int) -> dict[str, float]:
-    "Fidelity of what one training draws, the worst kind of fact left out of no mean."
+    "Fidelity of what one training draws; measured once."
     folder = run_folder(name_of(arm, seed))
-    path = folder / "fidelity.json"
+    path = folder / f"fidelity-{clips}.json"
     if not path.exists():
-        sora = Sora.from_pretrained(folder / f"{folder.name}.safetensors")
-        def generate(prompts, seed=0, **shape):
-            return sora.generate(prompts, **(dict(frames=17) | shape), seed=list(range(len(prompts))))
-        record = evaluate_fidelity(generate, n=clips)
-        path.write_text(json.dumps(dict(fidelity=record["columns"]["generated"])))
+        path.write_text(json.dumps(fidelity(folder / f"{folder.name}.safetensors", clips)))
     return json.loads(path.read_text())
 
 
@@ -251,7 +225,7 @@ def publish(options: argparse.Namespace) -> Path:
         {arm: np.mean(both) for arm, both in losses.items()},
         {arm: [min(both), max(both)] for arm, both in losses.items()},
         n=options.clips, seeds=list(SEEDS), command=" ".join(["tools/arms.py", *sys.argv[1:]]),
-        wall_s=sum(float(log(arm, seed)["seconds"][-1]) for arm in ARMS for seed in SEEDS),
+        wall_s=sum(float(log(name_of(arm, seed))["seconds"][-1]) for arm in ARMS for seed in SEEDS),
         steps=options.steps, budget=BUDGET, lr=options.lr, reading=options.reading,
         arms=compare(courses, judged),
         curves={arm: [[round(float(x), 4) for x in run["losses"]] for run in runs]
