@@ -65,8 +65,8 @@ def refuse_misfit(old: DiTConfig, new: DiTConfig) -> None:
                          f"else; asked for {', '.join(wrong)}")
 
 
-@door()
 @torch.no_grad()
+@door()
 def grow(dit: DiT, config: DiTConfig) -> DiT:
     """A larger DiT that computes what `dit` does: wider, deeper, with more numbers in a token.
 
