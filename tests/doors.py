@@ -505,7 +505,7 @@ INNER = _named(
     films="BadFile Picture",
     items="BlockConfig Item leaves_out things_of",
     latents="Sample",
-    lexicon="Understood Piece Reader meant",
+    lexicon="Understood Reader meant",
     listing="Note read_captions Entry Listing",
     orders="whole finite frame_rate frame_count Order orders batches sampler_settings",
     plain="Notice words_of",
@@ -523,10 +523,16 @@ INNER = _named(
     training="forward_flops VAETraining DiTTraining held_out_batches",
     tuning="FolderPool",
     # words of prompts: `understand`, `clean` and `caption` call them
-    readings="Reading knows wordings row_readings choices around passive unfit",
+    readings="Reading knows wordings row_readings fixed choices around passive unfit",
+    company="negation ours company alone said",
     denials="denied letter words_for",
+    looks=(
+        "words_of_kind described same_color unlike looks one_color change changes"),
+    pieces="Piece left_out trimmed tidy",
+    sense=(
+        "counts numbers camera_only directions belongs places absent lonely sense"),
     synonyms="compared",
-    typos="family is_near deletions",
+    typos="family foreign is_near deletions",
     # the renderer: called for every object and frame by `render`
     world__backdrop=(
         "Light object_color checkered value_noise speckled haze sky Backdrop ground_depth "
@@ -628,7 +634,7 @@ OPEN = _named(
     items="BlockMeans WorldItems encode_item",
     labels="Readout latent_misread misread pixel_codes",
     latents="LatentCache",
-    lexicon="reader tell tidy",
+    lexicon="reader tell",
     plain="plain quoted",
     probes__fidelity="fidelity_result generated reconstruct table",
     probes__tally="scores",
