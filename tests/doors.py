@@ -593,11 +593,12 @@ INNER = _named(
     probes__interaction=(
         "stands spill is_meal Figure solid at_column painting_figures meal_figures Interaction "
         "without on_time shows parts"),
-    probes__laws="lifted explained name_flight Hit knee collision",
+    probes__laws="lifted explained name_flight sine name_round Hit knee collision",
     probes__meals=(
         "ground_path filled reach visits vertex food_history steps restless Meal manners marks "
         "meal"),
-    probes__motions="measure anchor seen_well ground_track line name_motion only_hidden",
+    probes__motions=(
+        "measure crown anchor seen_well ground_track line looked_at name_motion only_hidden"),
     probes__parsers=(
         "Thing Tale Reading read_motion read_thing repeats read_tales read_scene read_take "
         "read_film relations passes filmed holds"),
