@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable, Sequence, Set
 
 # %% ../nbs/06ae_denials.ipynb #3b7ee041
+from .company import FILLERS, NEGATIONS, negation
 from .readings import DESCRIBING, SHAPES
-from .synonyms import FILLERS, NEGATIONS, NOUNS, VERBS, conjugate, plural
+from .synonyms import NOUNS, VERBS, conjugate, plural
 from .world.words import WORDS
 
 # %% ../nbs/06ae_denials.ipynb #c70b6457
@@ -69,8 +70,9 @@ def denied(words: Sequence[str], single: Callable[[str], str], known: Set[str]) 
     """How many words a denial at the start of `words` is; 0 if none is, or captions deny it so.
 
     `single` tells what a word is read as."""
-    first, *rest = words
-    if first not in NEGATIONS or rest and first in known and (first, single(rest[0])) in SAID:
+    n = negation(words)
+    first, rest = words[0], words[n:]
+    if not n or n == 1 and rest and first in known and (first, single(rest[0])) in SAID:
         return 0
     found = DENIAL.match("N" + "".join(letter(word, single(word), known) for word in rest))
-    return found.end() if found else int(first not in known)
+    return n - 1 + found.end() if found else n * (n > 1 or first not in known)

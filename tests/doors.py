@@ -510,7 +510,7 @@ INNER = _named(
     films="BadFile Picture",
     items="BlockConfig Item leaves_out things_of",
     latents="Sample",
-    lexicon="Understood Piece Reader meant",
+    lexicon="Understood Reader meant",
     listing="Note read_captions Entry Listing",
     orders="whole finite frame_rate frame_count Order orders batches sampler_settings",
     plain="Notice words_of",
@@ -530,10 +530,16 @@ INNER = _named(
     distilling="stops walk Distilling",
     growing="lay seats modulations refuse_misfit",
     # words of prompts: `understand`, `clean` and `caption` call them
-    readings="Reading knows wordings row_readings choices around passive unfit",
+    readings="Reading knows wordings row_readings fixed choices around passive unfit",
+    company="negation ours company alone said",
     denials="denied letter words_for",
+    looks=(
+        "words_of_kind described same_color unlike looks one_color change changes"),
+    pieces="Piece left_out trimmed tidy",
+    sense=(
+        "counts numbers camera_only directions belongs places absent lonely sense"),
     synonyms="compared",
-    typos="family is_near deletions",
+    typos="family foreign is_near deletions",
     # the renderer: called for every object and frame by `render`
     world__backdrop=(
         "Light object_color checkered value_noise speckled haze sky Backdrop ground_depth "
@@ -594,11 +600,12 @@ INNER = _named(
     probes__interaction=(
         "stands spill is_meal Figure solid at_column painting_figures meal_figures Interaction "
         "without on_time shows parts"),
-    probes__laws="lifted explained name_flight Hit knee collision",
+    probes__laws="lifted explained name_flight sine name_round Hit knee collision",
     probes__meals=(
         "ground_path filled reach visits vertex food_history steps restless Meal manners marks "
         "meal"),
-    probes__motions="measure anchor seen_well ground_track line name_motion only_hidden",
+    probes__motions=(
+        "measure crown anchor seen_well ground_track line looked_at name_motion only_hidden"),
     probes__parsers=(
         "Thing Tale Reading read_motion read_thing repeats read_tales read_scene read_take "
         "read_film relations passes filmed holds"),
@@ -635,7 +642,7 @@ OPEN = _named(
     items="BlockMeans WorldItems encode_item",
     labels="Readout latent_misread misread pixel_codes",
     latents="LatentCache",
-    lexicon="reader tell tidy",
+    lexicon="reader tell",
     plain="plain quoted",
     probes__fidelity="fidelity_result generated reconstruct table",
     probes__tally="scores",

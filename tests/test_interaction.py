@@ -11,11 +11,16 @@ from sora_nb.probes.meals import find_meal, manners, steps, vertex, visits
 from sora_nb.probes.pixels import Footage, find_tracks
 from sora_nb.probes.strokes import canvas_mask, has_canvas, last_move
 from sora_nb.video import Video
+from sora_nb.world import biting, painting
+from sora_nb.world.biting import FOODS, SECRET_BITES
 from sora_nb.world.biting import TWINS as MEAL_TWINS
 from sora_nb.world.facts import Fact
+from sora_nb.world.families import HELD_OUT
+from sora_nb.world.painting import FORMS, SECRET_STROKES
 from sora_nb.world.painting import TWINS as STROKE_TWINS
 from sora_nb.world.render import render
 from sora_nb.world.sampler import World
+from sora_nb.world.scenes import HUES, SHAPES
 
 OTHERS = ("attributes", "camera", "image", "periodic", "occluder", "look", "physics", "game",
           "shots", "framing")
@@ -337,3 +342,100 @@ def test_columns_and_rows():
     for painted in readings("painter"):
         for color in ("white", painted.stroke.color):
             assert painted.figures[color].spot is None, "in captions, it has no place"
+
+
+# --- what training never sees -----------------------------------------------------------------------
+
+def form_of(points):
+    "Line, zigzag or circle: what corners [n, 2] make, told from the corners alone."
+    steps = np.linalg.norm(np.diff(points, axis=0), axis=1)
+    chord = np.linalg.norm(points[-1] - points[0])
+    if chord < 0.1 * steps.sum():
+        return "circle"
+    return "line" if chord > 0.99 * steps.sum() else "zigzag"
+
+
+def stroke_of(scene):
+    "Hue of the brush and form of what it paints, read from its path."
+    paint = scene.first("paint")
+    brush = scene.objects[paint.subject]
+    keys = [k[1:] for k in brush.motion.keys if paint.time - 1e-6 <= k[0] <= paint.data[0] + 1e-6]
+    c, s = np.cos(brush.yaw), np.sin(brush.yaw)
+    return brush.color, form_of(np.array([(c * x + s * y, z) for x, y, z in keys]))
+
+
+def meal_of(scene):
+    "Hue of the eater, hue and shape of what it bites."
+    bite = scene.first("bite")
+    eater, food = scene.objects[bite.subject], scene.objects[bite.other]
+    return eater.color, food.color, food.shape
+
+
+STORIES = dict(painter=(stroke_of, SECRET_STROKES), bite=(meal_of, SECRET_BITES))
+
+
+def solids(scene):
+    "Colour, shape and motion of the solids that stand in a story: the food, and who stands by."
+    return {(o.color, o.shape, o.motion.kind) for o in scene.objects if o.shape in SHAPES}
+
+
+def check_story_secret(family, scene_of, n=10_000):
+    "n stories without a held-out stroke or meal, and without a held-out solid."
+    told, secrets = STORIES[family]
+    for i in range(n):
+        scene = scene_of(i)
+        assert told(scene) not in secrets and not solids(scene) & HELD_OUT, i
+
+
+def leaky_story(family):
+    "A broken sampler: one story in five hundred is from `combo`."
+    train, combo = (World(0, split, family) for split in ("train", "combo"))
+    return lambda i: (train if i % 500 else combo).scene(i)
+
+
+def with_guest(family):
+    "A broken sampler: somebody whom training never sees stands by, once in five hundred scenes."
+    color, shape, _ = min(t for t in HELD_OUT if t[2] == "still")
+
+    def scene_of(i):
+        scene = World(0, "train", family).scene(i)
+        guest = scene.objects[0].replace(shape=shape, color=color, extent=None)
+        return scene if i % 500 != 499 else scene.replace(objects=(*scene.objects, guest))
+    return scene_of
+
+
+@pytest.mark.parametrize("family", STORIES)
+def test_training_never_sees_a_held_out_story(family):
+    check_story_secret(family, World(0, "train", family).scene)
+    check_story_secret(family, World(0, "iid", family).scene, 500)
+    rejects(partial(check_story_secret, family), leaky_story(family), with_guest(family))
+
+
+@pytest.mark.parametrize("family", STORIES)
+def test_a_recipe_that_forgets_the_secret_is_noticed(family, monkeypatch):
+    for module, name in ((painting, "SECRET_STROKES"), (biting, "SECRET_BITES")):
+        monkeypatch.setattr(module, name, ())
+    rejects(partial(check_story_secret, family), World(0, "train", family).scene)
+
+
+@pytest.mark.parametrize("family", STORIES)
+def test_every_combo_story_is_held_out(family):
+    told, secrets = STORIES[family]
+    world = World(0, "combo", family)
+    met = {told(world.scene(i)) for i in range(400)}
+    assert met <= set(secrets) and len(met) > 0.9 * sum(map(possible, secrets))
+    everything = dict(painter=len(HUES) * len(FORMS), bite=len(HUES) * (len(HUES) - 1) * len(FOODS))
+    assert 0.1 < len(secrets) / everything[family] < 0.2
+
+
+def possible(secret):
+    "May a solid that stands still look like the food of this meal? (A stroke has no food.)"
+    return len(secret) == 2 or (*secret[1:], "still") not in HELD_OUT
+
+
+def test_forms():
+    for i in range(60):
+        scene = World(0, "iid", "painter").scene(i)
+        true = next(f.value for f in World(0, "iid", "painter").describe(i)[0] if f.kind == "stroke")
+        assert stroke_of(scene)[1] == true, i
+    assert form_of(np.array([(0, 0), (1, 0.4), (2, 0)])) == "zigzag"

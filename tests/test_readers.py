@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from sora_nb.probes import hiding, laws, parsers, places, takes, witness
+from sora_nb.probes import hiding, laws, motions, parsers, places, takes, witness
 from sora_nb.probes.arcade import read_game
 from sora_nb.probes.interaction import doubts, judge_interaction, read_interaction
 from sora_nb.probes.parsers import judge, read
@@ -77,6 +77,75 @@ def test_flights():
     for broken in (downward, lenient, lambda t, x, z: None):
         with pytest.raises(AssertionError):
             check_flights(broken)
+
+
+# --- swings -----------------------------------------------------------------------------------
+
+
+def check_rounds(name):
+    "One round or several, wherever it begins: a law names it. What slides or rests has none."
+    for kind, truth in (("sway", "sways"), ("circle", "circles")):
+        for phase, period in itertools.product((0.0, 0.13, 0.25, 0.4, 0.55, 0.8), (1.0, 2.0)):
+            scene = ball(Motion(kind, amplitude=0.45, period=period, phase=phase)).replace(frames=16)
+            footage, (track,) = tracked(scene)
+            assert name(*motions.ground_track(footage, track, Camera())) == truth, (kind, phase)
+    for motion in (Motion(), *(Motion("uniform", (x, y, 0.0)) for x, y in (
+            (0.3, 0), (-1.1, 0), (0, 0.9), (0, -0.3)))):
+        footage, (track,) = tracked(ball(motion))
+        assert name(*motions.ground_track(footage, track, Camera())) is None, motion
+
+
+def test_rounds(monkeypatch):
+    check_rounds(laws.name_round)
+    for broken in (lambda *where: motions.name_motion(*where)[0],   # as it was, by the line
+                   lambda t, xy, grain: laws.name_round(t, xy[:, ::-1], grain)):
+        with pytest.raises(AssertionError):
+            check_rounds(broken)
+    for name, value in (("ROUNDS", [0.3]), ("REACH", (1.0, 2.0)), ("BENT", 1.0)):
+        with monkeypatch.context() as patch, pytest.raises(AssertionError):
+            patch.setattr(laws, name, value)
+            check_rounds(laws.name_round)
+
+
+def check_periodic(read, least=0.97):
+    "Of rings, at least 97 % of the motions are read, of things that move as of those that rest."
+    right = {True: [], False: []}
+    for seed, clips in ((73, 40), (75, 40)):
+        for i in range(clips):
+            clip = World(seed, "iid", ["periodic"])[i]
+            verdicts = judge(read(clip.video), clip.facts)
+            for fact, (kind, true) in zip(clip.facts, verdicts):
+                if kind == "motion":
+                    right[fact.value == "still"].append(true)
+    assert min(map(np.mean, right.values())) >= least, right
+
+
+def test_motions_of_rings(monkeypatch):
+    check_periodic(read)
+    with monkeypatch.context() as patch, pytest.raises(AssertionError):
+        patch.setattr(parsers, "name_round", lambda *where: None)    # as it was
+        check_periodic(read)
+
+
+HALF_SEEN = ((75, 58), (75, 88), (76, 181), (81, 21), (81, 174), (73, 49), (73, 197))
+
+
+def check_half_seen(read):
+    "Things that move behind others all the time; only their tops are seen."
+    for seed, i in HALF_SEEN:
+        scene = World(seed, "iid", ["periodic"]).scene(i)
+        thing = read(render(scene).video).things[scene.objects[0].color]
+        assert thing.motion == motion_of(scene, 0)[0], (seed, i, thing.motion)
+
+
+def test_half_seen(monkeypatch):
+    check_half_seen(read)
+    crown = motions.crown
+    for broken in (lambda track: (np.zeros(0, int), np.zeros((0, 2))),
+                   lambda track: (crown(track)[0], crown(track)[1] * [1, 0])):
+        with monkeypatch.context() as patch, pytest.raises(AssertionError):
+            patch.setattr(motions, "crown", broken)
+            check_half_seen(read)
 
 
 # --- collisions -------------------------------------------------------------------------------

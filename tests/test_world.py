@@ -190,7 +190,8 @@ WAYS = {(-1, 0): "slides left", (1, 0): "slides right", (0, 1): "slides away",
 NAMES = dict(still="still", bounce="bounces", sway="sways", circle="circles", drop="drops")
 
 
-# painter, bite and game have secrets of their own (test_interaction, test_game)
+# painter, bite and game have secrets of their own; as many scenes of them are looked at in
+# test_interaction and test_game
 OF_SOLIDS = [name for name in MIXTURE if name not in ("painter", "bite", "game")]
 
 

@@ -6,14 +6,15 @@
 from __future__ import annotations
 from dataclasses import dataclass
 import numpy as np
-from .motions import PITCH, measure, seen_well
+from .motions import PITCH, line, looked_at, measure, seen_well
 from .pixels import Footage, Track
 from ..world.motion import GRAVITY, Motion
 from ..world.optics import Camera, focal
 
 # %% auto #0
-__all__ = ['ENOUGH', 'DROPS', 'THROWS', 'EXPLAINED', 'HOVER', 'DRIFT', 'GAP', 'REST', 'KEEPS', 'PUSH', 'HASTE', 'lifted',
-           'explained', 'name_flight', 'Hit', 'knee', 'collision']
+__all__ = ['ENOUGH', 'DROPS', 'THROWS', 'EXPLAINED', 'HOVER', 'DRIFT', 'ROUNDS', 'BETTER', 'BENT', 'REACH', 'GAP', 'REST',
+           'KEEPS', 'PUSH', 'HASTE', 'lifted', 'explained', 'name_flight', 'sine', 'name_round', 'Hit', 'knee',
+           'collision']
 
 # %% ../../nbs/09db_laws.ipynb #f5662351
 ENOUGH = 6                              # frames from which a law can be read
@@ -67,6 +68,39 @@ def name_flight(t: np.ndarray, x: np.ndarray, z: np.ndarray) -> str | None:
     if min(every[k], upward[k]) < EXPLAINED or abs(speed[k]) < DRIFT:
         return None
     return "flies left" if speed[k] < 0 else "flies right"
+
+# %% ../../nbs/09db_laws.ipynb #71eff9e7
+ROUNDS = np.linspace(0.7, 2.3, 33)      # seconds a round
+BETTER, BENT = 0.4, 0.06                # share of what the line leaves over; world units, at least
+REACH = (0.2, 0.9)                      # world units; swings of the world have 0.35 to 0.6
+
+
+def sine(t: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "Cosine and sine [2, 2] of the round that fits places [n, 2] best; what is left over [n, 2]."
+    fits = []
+    for period in ROUNDS:
+        turn = 2 * np.pi * t / period
+        a = np.stack([np.ones_like(t), np.cos(turn), np.sin(turn)], 1)
+        c = np.linalg.lstsq(a, points, rcond=None)[0]
+        fits.append((c[1:], points - a @ c))
+    return min(fits, key=lambda fit: (fit[1] ** 2).sum())
+
+
+def name_round(t: np.ndarray, points: np.ndarray, grain: float = 0.15) -> str | None:
+    "sways, circles, bounces, or None when places [n, 2] on the ground fit no round."
+    if len(t) < ENOUGH:
+        return None
+    (swing, left), straight = sine(t, points), line(t, points)[1]
+    sight, fine = looked_at(points)
+    right, forward = np.hypot(*swing)
+    across, along = np.hypot(*(swing @ np.stack([[sight[1], -sight[0]], sight], 1)))
+    bent = (np.sqrt((straight ** 2).mean(0)) - grain * fine).max() > BENT
+    if not bent or (left ** 2).sum() > BETTER * (straight ** 2).sum() or not (
+            REACH[0] < max(right, forward) < REACH[1]):
+        return None
+    if along > 1.5 * across:
+        return "bounces"
+    return "sways" if forward < 0.5 * right else "circles"
 
 # %% ../../nbs/09db_laws.ipynb #0369dbe3
 GAP = 1.8                               # base pixels between them at the hit, at most

@@ -10,8 +10,8 @@ from ..world.optics import Camera, focal
 from ..world.scenes import SIZES
 
 # %% auto #0
-__all__ = ['STANCE', 'PITCH', 'HALFWAY', 'HEIGHTS', 'MIDDLE', 'STILL', 'WIGGLE', 'SWING', 'FAST', 'measure', 'anchor',
-           'seen_well', 'ground_track', 'line', 'name_motion', 'only_hidden']
+__all__ = ['STANCE', 'PITCH', 'HALFWAY', 'HEIGHTS', 'MIDDLE', 'STILL', 'WIGGLE', 'SWING', 'FAST', 'measure', 'crown', 'anchor',
+           'seen_well', 'ground_track', 'line', 'looked_at', 'name_motion', 'only_hidden']
 
 # %% ../../nbs/09da_motions.ipynb #ccae83b0
 # by shape, in half extents: how far the centre lies behind the lowest visible point, the root of
@@ -42,6 +42,19 @@ HEIGHTS = np.linspace(0.2, 0.8, 13)     # at which the centre of an object may b
 MIDDLE = 0.45
 
 
+def crown(track: Track) -> tuple[np.ndarray, np.ndarray]:
+    "Frames [n] and pixels [n, 2] of the top of an object where nothing hides it, moved down."
+    contact = track.mask & (neighbours(track.cover) > 0)
+    free = (box_of(contact)[:, 0] - track.box[:, 0] >= 2) | ~contact.any((1, 2))
+    frames = np.nonzero(free & track.whole & (track.area > 0))[0]
+    tops = track.box[frames, 0]
+    rows = np.minimum(tops[:, None] + [0, 1], track.mask.shape[1] - 1)
+    seen = track.mask[frames[:, None], rows].any(1)                            # [n, W]
+    middle = seen @ (np.arange(seen.shape[1]) + 0.5) / np.maximum(seen.sum(1), 1)
+    half = np.median(track.extent[track.area > 0], 0)[0] / 2
+    return frames, np.stack([tops + half, middle], 1)
+
+
 def anchor(track: Track) -> tuple[np.ndarray, np.ndarray]:
     "Frames [n] and pixels [n, 2] of a corner of the box that nothing hides, moved to the middle."
     contact = track.mask & (neighbours(track.cover) > 0)
@@ -58,7 +71,8 @@ def anchor(track: Track) -> tuple[np.ndarray, np.ndarray]:
 def seen_well(track: Track, still_camera: bool) -> tuple[np.ndarray, np.ndarray, float]:
     """Frames [n] and pixels [n, 2] that move with an object, and how grainy they are (pixels).
 
-    Its centroid when it is whole and alone, or as large as then; else a corner of its box."""
+    Its centroid when it is whole and alone, or as large as then; else a corner of its box; or its
+    top, if that is seen much more often."""
     present = track.area > 0.25 * np.median(track.area[track.area > 0])
     alone = present & track.whole & track.apart
     if alone.any():
@@ -67,7 +81,12 @@ def seen_well(track: Track, still_camera: bool) -> tuple[np.ndarray, np.ndarray,
     choices = [(f, track.center[f], 0.15) for f in frames]
     if still_camera:
         choices.insert(1, (*anchor(track), 0.45))
-    return next((c for c in choices if len(c[0]) >= 3), choices[-1])
+    best = next((c for c in choices if len(c[0]) >= 3), choices[-1])
+    if still_camera and (best[2] > 0.15 or len(best[0]) < 6):
+        frames, pixels = crown(track)
+        if len(frames) >= 1.5 * len(best[0]):
+            return frames, pixels, 0.45
+    return best
 
 
 def ground_track(footage: Footage, track: Track,
@@ -94,6 +113,14 @@ def line(times: np.ndarray, points: np.ndarray, rounds: int = 5) -> tuple[np.nda
     return fit[1], rest
 
 # %% ../../nbs/09da_motions.ipynb #8c3d65ee
+def looked_at(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Unit vector [2] from the camera to the middle of places on the ground; world units that one
+    pixel of the base tier is there, sideways and in depth [2]."""
+    sight = points.mean(0) + [0, Camera().radius]
+    far = np.linalg.norm(sight)
+    return sight / far, np.array([far, far**2 / (Camera().height - MIDDLE)]) / focal()
+
+# %% ../../nbs/09da_motions.ipynb #b91a973c
 STILL = 0.21                            # world units / s; the slowest mover has 0.25
 WIGGLE = 0.10                           # world units; the narrowest swing has 0.17
 SWING = 4.5                             # a swing travels less than this many of its own wiggles
@@ -108,13 +135,9 @@ def name_motion(times: np.ndarray, points: np.ndarray,
     if len(times) < 2:
         return None, None
     velocity, rest = line(times, points)
-    sight = points.mean(0) + [0, Camera().radius]
-    far = np.linalg.norm(sight)
-    sight = sight / far
+    sight, fine = looked_at(points)
     across, along = rest @ [sight[1], -sight[0]], rest @ sight
     spread = np.median(np.abs(np.stack([*rest.T, across, along])), 1) * 1.5
-    # world units that one pixel of the base tier means at this distance, sideways and in depth
-    fine = np.array([far, far**2 / (Camera().height - MIDDLE)]) / focal()
     travel = np.linalg.norm(velocity) * (times[-1] - times[0])
     if (spread[:2] - grain * fine).max() > WIGGLE and travel < SWING * spread.max():
         return _name_swing(*spread), None

@@ -16,7 +16,7 @@ from ..door import door
 from .backdrop import (CHECKERED, PATHS, camera_scores, checker_score,
                                      light_and_tone)
 from .hiding import hides, place
-from .laws import collision, lifted, name_flight
+from .laws import collision, lifted, name_flight, name_round
 from .motions import HALFWAY, ground_track, measure, name_motion, only_hidden
 from .pieces import how_many
 from .pixels import Footage, Track, find_tracks, free_ground
@@ -75,16 +75,18 @@ AIRBORNE = ("bounces", "drops", "flies left", "flies right")
 def read_motion(footage: Footage, track: Track, shape: str,
                 path: Camera) -> tuple[str | None, str | None]:
     "Motion and speed of a thing that one camera films."
-    motion, speed = name_motion(*ground_track(footage, track, path))
+    where = ground_track(footage, track, path)
+    motion, speed = name_motion(*where)
     alone = track.whole & track.apart
     if path.motion != "static" and alone.sum() < 3:
         return "still", None                            # nobody has seen it move
     if path.motion == "static":
         if alone.mean() <= 0.5 and only_hidden(track):
             return "still", None
-        if motion != "still" and (flight := lifted(footage, track, shape)):
-            if law := name_flight(*flight):
-                return law, None
+        flight = lifted(footage, track, shape) if motion != "still" else None
+        law = flight and name_flight(*flight) or motion != "still" and name_round(*where)
+        if law:
+            return law, None
     return motion, speed
 
 
