@@ -9,12 +9,15 @@ import pytest
 
 from sora_nb.probes import hiding, laws, parsers, places, takes, witness
 from sora_nb.probes.arcade import read_game
+from sora_nb.probes.fidelity import reconstruct
 from sora_nb.probes.interaction import doubts, judge_interaction, read_interaction
 from sora_nb.probes.parsers import judge, read
 from sora_nb.probes.pixels import Footage, find_tracks, free_ground
 from sora_nb.probes.referee import faults
 from sora_nb.probes.shapes import spoil
 from sora_nb.probes.witness import verdicts
+from sora_nb.vae import VideoVAE
+from sora_nb.video import Video
 from sora_nb.world import hiding as hiding_world
 from sora_nb.world import physics
 from sora_nb.world.facts import framing_facts, hiding_facts, hit_facts, motion_of, over_time
@@ -172,26 +175,152 @@ def test_place():
 # --- films ------------------------------------------------------------------------------------
 
 
+@functools.cache
+def autoencoder():
+    return VideoVAE.from_pretrained("vae")
+
+
+@functools.cache
+def filmed(family, n, again=False, seed=0):
+    "Footage of n scenes of a family, also as the autoencoder draws them again, and their cuts."
+    found = []
+    for scene in scenes(family, n, seed=seed):
+        video = render(scene).video
+        frames = reconstruct(autoencoder(), [video])[0].frames if again else video.frames
+        found.append((Footage(frames, 8.0, scene.pixels_per_unit),
+                      [round(8 * shot.start) for shot in scene.shots]))
+    return found
+
+
+def mixed(frames, cut, count):
+    "The same cut, over `count` frames that show more and more of the new shot."
+    out, first = frames.astype(float), cut - count // 2
+    for k in range(count):
+        old, new = frames[min(first + k, cut - 1)], frames[max(first + k, cut)]
+        out[first + k] = old + (k + 1) / (count + 1) * (new.astype(float) - old)
+    return out.round().astype(np.uint8)
+
+
 def check_cuts(cuts):
     rng = np.random.default_rng(0)
-    for scene in scenes("shots", 8):
-        frames = render(scene).video.frames
-        for some in (frames, spoil(frames, rng, 0.6, 0.02)):
-            assert cuts(Footage(some, 8.0, scene.pixels_per_unit)) == [
-                round(8 * shot.start) for shot in scene.shots]
-    for family in ("look", "camera", "physics", "occluder"):
-        for scene in scenes(family, 3):
-            assert cuts(Footage.of(render(scene).video)) == [], family
-    for frames in (1, 2, 3):
-        assert cuts(Footage(np.zeros((frames, 16, 16, 3), np.uint8))) == []
+    for footage, wanted in filmed("shots", 8):
+        some = spoil(footage.frames, rng, 0.6, 0.02)
+        for these in (footage, Footage(some, 8.0, footage.scale)):
+            assert cuts(these) == wanted
+    for family in ("look", "camera", "physics", "occluder", "game", "bite"):
+        for footage, _ in filmed(family, 3):
+            assert cuts(footage) == [], family
+    for size in ((1, 16, 16), (2, 16, 16), (3, 16, 16), (9, 1, 1)):
+        assert cuts(Footage(np.zeros((*size, 3), np.uint8))) == []
+
+
+def check_soft_cuts(cuts):
+    "Up to two mixed frames are one cut, near the right frame; eight and more are a dissolve."
+    for footage, (cut, *more) in filmed("shots", 12):
+        if more:
+            continue
+        for count in (1, 2, 8, 10, 12):
+            found = cuts(Footage(mixed(footage.frames, cut, count), 8.0, footage.scale))
+            assert len(found) == (count < 3) and all(abs(t - cut) <= 1 for t in found), (count, found)
+        for share in (0.2, 0.8):        # of the new shot: the frame belongs to the one it shows more of
+            frames = footage.frames.astype(float)
+            frames[cut] = (1 - share) * frames[cut - 1] + share * frames[cut]
+            assert cuts(Footage(frames.astype(np.uint8), 8.0, footage.scale)) == [cut + (share < 0.5)]
+
+
+def check_drawn_cuts(cuts):
+    "The cuts of films that an autoencoder has drawn again; it adds none to what has none."
+    for footage, wanted in filmed("shots", 12, True):
+        assert cuts(footage) == wanted
+    for family in ("look", "camera", "physics", "game"):
+        for footage, _ in filmed(family, 3, True):
+            assert cuts(footage) == [], family
+
+
+def single_steps(footage):
+    "Broken, as it once was: only a single step can be a cut, the mean of the picture decides."
+    step = np.abs(np.diff(footage.gray, axis=0)).mean((1, 2))
+    return [int(t) + 1 for t in np.nonzero(step > 8)[0]
+            if step[t] > 2.5 * np.delete(step[max(0, t - 4):t + 5], min(t, 4)).max(initial=0)]
 
 
 def test_cuts(monkeypatch):
     check_cuts(takes.cuts)
-    for name, value in (("SPIKE", 0.5), ("JUMP", 60.0)):
+    for name, value in (("SHARE", 0.9), ("SHARE", 0.0), ("JUMP", 60.0), ("AROUND", 0)):
         with monkeypatch.context() as patch, pytest.raises(AssertionError):
             patch.setattr(takes, name, value)
             check_cuts(takes.cuts)
+
+
+def test_soft_cuts(monkeypatch):
+    check_soft_cuts(takes.cuts)
+    for name, value in (("SOFT", 1), ("SOFT", 12), ("SHARE", 0.9)):
+        with monkeypatch.context() as patch, pytest.raises(AssertionError):
+            patch.setattr(takes, name, value)
+            check_soft_cuts(takes.cuts)
+    for broken in (single_steps, lambda footage: [t + 1 for t in takes.cuts(footage)]):
+        with pytest.raises(AssertionError):
+            check_soft_cuts(broken)
+
+
+def test_cuts_of_the_autoencoder(monkeypatch):
+    check_drawn_cuts(takes.cuts)
+    for broken in (single_steps, lambda footage: takes.cuts(footage)[:1] or [9]):
+        with pytest.raises(AssertionError):
+            check_drawn_cuts(broken)
+    monkeypatch.setattr(takes, "SOFT", 1)
+    with pytest.raises(AssertionError):
+        check_drawn_cuts(takes.cuts)
+
+
+def unlike(frames, clear):
+    "How far the worst frame is from the clear one of its time and from those beside it."
+    at = np.arange(len(frames))
+    beside = [clear[np.clip(at + late, 0, len(at) - 1)] for late in (-1, 0, 1)]
+    return np.abs(frames.astype(int) - np.stack(beside)).mean((2, 3, 4)).min(0).max()
+
+
+def check_unmixed(unmixed):
+    "Mixed frames become clear ones of the right shot; who has no cut, or hard ones, stays as it is."
+    for footage, (cut, *more) in filmed("shots", 12):
+        assert (unmixed(footage, []).frames == footage.frames).all()
+        for count in (0, 1, 2) if not more else ():
+            soft = Footage(mixed(footage.frames, cut, count), 8.0, footage.scale)
+            clear = unmixed(soft, takes.cuts(soft))
+            before, after = (unlike(some.frames, footage.frames) for some in (soft, clear))
+            assert after <= before / 2 if count else after < 3, (count, before, after)
+
+
+def test_unmixed(monkeypatch):
+    check_unmixed(takes.unmixed)
+    for name, value in (("MIXED", 0.9), ("MIXED", 0.0)):
+        with monkeypatch.context() as patch, pytest.raises(AssertionError):
+            patch.setattr(takes, name, value)
+            check_unmixed(takes.unmixed)
+    for broken in (lambda footage, edges: footage,
+                   lambda footage, edges: Footage(footage.frames[:1].repeat(17, 0), 8.0, footage.scale)):
+        with pytest.raises((AssertionError, ValueError)):
+            check_unmixed(broken)
+
+
+def check_drawn_films():
+    "Films that the autoencoder has drawn again are read nearly as well as real ones."
+    right = {}
+    for scene, (footage, _) in zip(scenes("shots", 24, seed=5), filmed("shots", 24, True, 5)):
+        video = Video(footage.frames, footage.fps, pixels_per_unit=footage.scale)
+        for kind, true in judge(parsers.read(video), facts_of(scene)):
+            right.setdefault(kind, []).append(true)
+    marks = {kind: np.mean(values) for kind, values in right.items()}
+    least = dict(shot=0.95, motion=0.85, size=0.9, pattern=0.95, light=1, tone=1)
+    assert all(marks[kind] >= least[kind] for kind in least), marks
+
+
+def test_films_of_the_autoencoder(monkeypatch):
+    check_drawn_films()
+    for name, broken in (("cuts", single_steps), ("unmixed", lambda footage, edges: footage)):
+        with monkeypatch.context() as patch, pytest.raises(AssertionError):
+            patch.setattr(parsers, name, broken)
+            check_drawn_films()
 
 
 def check_takes(reader):

@@ -22,7 +22,7 @@ from .pieces import how_many
 from .pixels import Footage, Track, find_tracks, free_ground
 from .places import Spot, find_spot, names
 from .shapes import best_frames, read_shapes, shape_net
-from .takes import cuts, film_motions, read_takes
+from .takes import cuts, film_motions, read_takes, unmixed
 from ..video import Video
 from ..world.facts import Fact, count_name
 from ..world.mixture import PLAIN
@@ -170,7 +170,9 @@ def read_film(footage: Footage, tracks: Mapping[str, Track], free: np.ndarray, e
 def read(video: Video, net: nn.Module | None = None) -> Reading:
     "Parse a video. Only its frames, its clock and the constants of the world's camera are used."
     footage, net = Footage.of(video), net or shape_net()
-    tracks, edges = find_tracks(footage), cuts(footage)
+    if edges := cuts(footage):
+        footage = unmixed(footage, edges)
+    tracks = find_tracks(footage)
     free = free_ground(footage, tracks)
     reading = (read_film(footage, tracks, free, edges, net) if edges else
                read_take(footage, tracks, free, net))

@@ -15,25 +15,64 @@ from ..world.optics import Camera, focal
 from ..world.shots import SHOTS
 
 # %% auto #0
-__all__ = ['JUMP', 'SPIKE', 'AROUND', 'MOVES', 'STRAIGHT', 'cuts', 'Take', 'shot_errors', 'read_takes', 'swings', 'name_swing',
-           'film_motions']
+__all__ = ['JUMP', 'SHARE', 'NOISE', 'SOFT', 'AROUND', 'SIDES', 'MIXED', 'LOOKS', 'FAR', 'MOVES', 'STRAIGHT', 'squares', 'leap',
+           'cuts', 'unmixed', 'Take', 'shot_errors', 'read_takes', 'swings', 'name_swing', 'film_motions']
 
 # %% ../../nbs/09dd_takes.ipynb #58e191f6
-JUMP, SPIKE, AROUND = 8.0, 2.5, 4       # grey levels; times the steps around; how many of them
+JUMP, SHARE, NOISE = 6.0, 0.2, 1.0      # mean leap, grey levels; share of the picture; of a pixel
+SOFT, AROUND, SIDES = 3, 5, 2           # most steps of a cut; steps around; least steps beside
+
+
+def squares(footage: Footage) -> np.ndarray:
+    "Mean grey levels [T, h, w] of squares: of 2 x 2 pixels, in a picture of the base tier."
+    gray = footage.gray
+    n = min(max(1, round(footage.scale / 16)), *footage.size)
+    t, h, w = len(gray), footage.size[0] // n, footage.size[1] // n
+    return gray[:, :h * n, :w * n].reshape(t, h, n, w, n).mean((2, 4))
+
+
+def leap(x: np.ndarray, step: np.ndarray, a: int, b: int) -> float:
+    "Share of the picture that leaps from frame a to b of x [T, h, w], unlike in the steps around."
+    far = np.abs(x[b] - x[a])
+    around = np.concatenate([step[max(0, a - AROUND):a], step[b:a + 1 + AROUND]])
+    if far.mean() <= JUMP or not len(around):
+        return 0.0
+    return float((far > (b - a + 1) * around.max(0) + NOISE).mean())
 
 
 def cuts(footage: Footage) -> list[int]:
-    "First frames of all takes but the first."
-    gray = footage.gray
-    step = np.abs(gray[1:] - gray[:-1]).mean((1, 2))
-    found = []
-    for t in np.nonzero(step > JUMP)[0]:
-        around = np.r_[step[max(0, t - AROUND):t], step[t + 1:t + 1 + AROUND]]
-        if len(around) and step[t] > SPIKE * around.max():
-            found.append(int(t) + 1)
-    return found
+    "First frames of all takes but the first; of frames that are mixed, the one that brings most."
+    x, leaps = squares(footage), np.zeros(len(footage.frames) + 1, bool)
+    step, last = np.abs(x[1:] - x[:-1]), len(x) - 1
+    for a in range(last):
+        for b in range(a + 1, min(a + SOFT, last) + 1):
+            known = b == a + 1 or SIDES <= a and b <= last - SIDES
+            if known and leap(x, step, a, b) > SHARE:
+                leaps[a + 1:b + 1] = True
+    ends = np.flatnonzero(leaps[1:] != leaps[:-1]) + 1      # first frames of runs, and those after
+    return [int(t + step[t - 1:stop - 1].mean((1, 2)).argmax())
+            for t, stop in zip(ends[::2], ends[1::2])]
+
+# %% ../../nbs/09dd_takes.ipynb #a9ecf685
+MIXED = 0.2                             # share of another shot that makes a frame unclear
+
+
+def unmixed(footage: Footage, edges: list[int]) -> Footage:
+    "The same, but frames beside cuts in which two shots are mixed are replaced by clear ones."
+    x, frames = squares(footage), footage.frames.copy()
+    for before, cut, after in zip([0, *edges], edges, [*edges[1:], len(x)]):
+        low, high = max(before, cut - SOFT), min(after - 1, cut + SOFT)
+        way = x[high] - x[low]
+        new = ((x[low:high + 1] - x[low]) * way).sum((1, 2)) / (way**2).sum().clip(1)
+        first = cut + int((new[cut - low:] >= 1 - MIXED).argmax())
+        last = cut - 1 - int((new[:cut - low][::-1] <= MIXED).argmax())
+        frames[cut:first], frames[last + 1:cut] = frames[first], frames[last]
+    return Footage(frames, footage.fps, footage.scale)
 
 # %% ../../nbs/09dd_takes.ipynb #078c7b34
+LOOKS, FAR = 4, 0.15                    # frames of a take that are asked; most that a pixel is off
+
+
 @dataclass(frozen=True)
 class Take:
     "A piece of a film without a cut."
@@ -55,13 +94,13 @@ def shot_errors(footage: Footage, free: np.ndarray, start: int, stop: int) -> np
     "How far the ground of a take is from that of each light, tone and shot [lights, tones, shots]."
     rc = pixel_grid(footage.size, 2)
     i, j = rc.astype(int).T
-    t = np.array([[start], [(start + stop) // 2]])
+    t = np.unique(np.linspace(start, stop - 1, LOOKS).astype(int))[:, None]
     x, seen = footage.frames[t, i, j].astype(np.float32) / 255, free[t, i, j]
     depths = [unproject(rc[None], camera, [0.0], footage)[1][0] for camera in SHOTS.values()]
 
     def error(light, tone, depth):
         far = palette(light, tone, rc, depth, footage.size[0]).error(x)
-        return np.minimum(far, 0.15)[seen].mean() if seen.any() else 0.0
+        return np.minimum(far, FAR)[seen].mean() if seen.any() else 0.0
     return np.array([[[error(light, tone, d) for d in depths] for tone in TONE] for light in LIGHT])
 
 
