@@ -6,9 +6,14 @@ from functools import lru_cache, partial
 import numpy as np
 import pytest
 
-from sora_nb.probes.arcade import read_game
+from sora_nb.probes import witness
+from sora_nb.probes.arcade import GameReading, guess_game, read_game
+from sora_nb.probes.fidelity import reconstruct
+from sora_nb.probes.parsers import read
 from sora_nb.probes.referee import Fault, faults
 from sora_nb.probes.shapes import spoil
+from sora_nb.probes.witness import KNOWN, is_game, verdicts
+from sora_nb.vae import VideoVAE
 from sora_nb.video import Video
 from sora_nb.world.board import COIN, ENEMY, PLAYER
 from sora_nb.world.facts import COUNT_NAMES, Fact
@@ -614,3 +619,46 @@ def strict(reading):
 def test_the_referee():
     check_referee(faults)
     rejects(check_referee, lenient, strict, lambda reading: [])
+
+
+# --- who is asked -------------------------------------------------------------------------------
+
+@lru_cache
+def shown(n=2):
+    "Clips of every family as they are, blurred and noisy, and drawn by the autoencoder; all facts."
+    vae, rng, found = VideoVAE.from_pretrained("vae"), np.random.default_rng(0), []
+    for family in KNOWN:
+        for i in range(n):
+            clip = World(11, "iid", [family])[i]
+            noisy = clip.video.replace(frames=spoil(clip.video.frames, rng, 0.6, 0.02))
+            for video in (clip.video, noisy, *reconstruct(vae, [clip.video])):
+                found.append((family, video.replace(pixels_per_unit=clip.scene.pixels_per_unit),
+                              clip.facts))
+    return found
+
+
+def check_who_decides(testify):
+    "Whether a game is seen, frames decide and not facts; where none is asked for or seen, all is false."
+    asked = {family: facts for family, _, facts in shown()}
+    for family, video, facts in shown():
+        others = ("attributes", "bite") if family == "game" else ("game",)
+        for facts in (facts, *(asked[other] for other in others)):
+            seen = testify(video, facts)
+            assert isinstance(seen, GameReading) == (family == "game"), family
+            if ("domain" in {f.kind for f in facts}) != (family == "game"):
+                assert not any(true for _, true in verdicts(seen, facts)), family
+
+
+def test_frames_decide_whether_it_is_a_game():
+    check_who_decides(witness.testify)
+
+    def told(video, facts):                     # as it was: the facts choose the reader
+        return read_game(video) if is_game(facts) else read(video)
+
+    def always(video, facts):                   # every picture is a game
+        found = guess_game(video)
+        return found and found[0]
+
+    for broken in (told, always):
+        with pytest.raises((AssertionError, TypeError)):
+            check_who_decides(broken)

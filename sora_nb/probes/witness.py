@@ -32,17 +32,17 @@ def is_story(facts: Sequence[Fact]) -> bool:
 
 @door()
 def testify(video: Video, facts: Sequence[Fact]) -> Testimony:
-    "What the frames say, read by the one who knows the things that the facts speak of."
-    if is_game(facts):
-        return read_game(video)
+    "What the frames say: a game if they show one, else what is seen by who knows such facts."
+    if (game := read_game(video)) or is_game(facts):
+        return game
     return read_interaction(video) if is_story(facts) else read(video)
 
 # %% ../../nbs/09ec_witness.ipynb #571b8d1b
 @door()
 def verdicts(seen: Testimony, facts: Sequence[Fact]) -> list[tuple[str, bool]]:
     "(kind, is it true) of every fact, by what `testify` returned for facts of that sort."
-    if is_game(facts):
-        record = set(seen.facts()) if isinstance(seen, GameReading) else ()
+    if is_game(facts) or isinstance(seen, GameReading):
+        record = set(seen.facts()) if is_game(facts) and isinstance(seen, GameReading) else ()
         return [(fact.kind, fact in record) for fact in facts]
     if is_story(facts):
         return judge_interaction(seen if isinstance(seen, Interaction) else None, facts)
