@@ -14,6 +14,8 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+from .door import brief, nameable
+
 # %% ../nbs/20bb_arguments.ipynb #aee60230
 def positive(text: str, low: int = 1) -> int:
     "argparse type: a whole number of at least 1, of at most 18 digits."
@@ -57,6 +59,8 @@ def place(text: str) -> Path:
     "argparse type: a file or folder; ~ is the home folder, also in quotes."
     if not text.strip():
         raise argparse.ArgumentTypeError("an empty path; . is the folder that you are in")
+    if nameable(text, {}):
+        raise argparse.ArgumentTypeError(f"{brief(text)} is no path that a system can have")
     return Path(text).expanduser()
 
 

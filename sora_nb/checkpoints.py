@@ -15,8 +15,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Mapping
 
-from .door import brief, door, nameable
-from .files import atomic_write
+from .door import brief, door
+from .files import atomic_write, ordinary
 
 if TYPE_CHECKING:  # torch and safetensors are imported only where they are used
     import torch
@@ -103,7 +103,7 @@ def find_checkpoint(name: str) -> Path:
     """The weights file of a named checkpoint, from the first folder that has it."""
     folders = checkpoint_folders()
     for folder in folders:
-        if (path := folder / f"{name}.safetensors").is_file():
+        if (path := folder / f"{name}.safetensors").exists():
             return path
     known = sorted({path.stem for folder in folders for path in folder.glob("*.safetensors")})
     here = f"; the file here is ./{name}" if Path(f"{name}.safetensors").is_file() else ""
@@ -111,10 +111,10 @@ def find_checkpoint(name: str) -> Path:
                           f"there are: {', '.join(known) or 'none'}{here}")
 
 # %% ../nbs/01b_checkpoints.ipynb #24087f76
-@door(weights=nameable)
+@door()
 def read_card(weights: str | os.PathLike) -> dict[str, Any]:
     """The card beside a weights file."""
-    path = _card_path(weights := Path(weights))
+    path = ordinary(_card_path(weights := Path(weights)))
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -180,7 +180,8 @@ def locate_checkpoint(name_or_path: str | os.PathLike) -> Path:
     if not path.is_file():
         folder = Path(name_or_path).expanduser()
         raise CheckpointError(f"{folder}: is a folder; name a .safetensors file in it"
-                              if folder.is_dir() else f"{path}: there is no such file")
+                              if folder.is_dir() else
+                              f"{ordinary(path)}: there is no such file")
     return path
 
 # %% ../nbs/01b_checkpoints.ipynb #2bcf7d1f
@@ -197,7 +198,7 @@ def load_checkpoint(
     from safetensors.torch import load
 
     path = locate_checkpoint(name_or_path)
-    card, data = read_card(path), path.read_bytes()
+    card, data = read_card(path), ordinary(path).read_bytes()
     check_card(path, card, expect or {})
     if (sha := hashlib.sha256(data).hexdigest()) != card.get("sha256"):
         raise CheckpointError(f"{path}: damaged, or not the file its card describes: "

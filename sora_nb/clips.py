@@ -17,7 +17,7 @@ __all__ = ['PIXELS', 'THUMB', 'Fit', 'fit_size', 'Survey', 'survey', 'native_fps
 import numpy as np
 
 # %% ../nbs/08d_clips.ipynb #4aee937f
-from .door import between, door, finite, nameable, positive, shape
+from .door import between, door, finite, positive, shape
 from .films import MAX_FRAMES, BadFile, frames_of
 
 # %% ../nbs/08d_clips.ipynb #3d300c31
@@ -77,7 +77,7 @@ class Survey(NamedTuple):
     whole: bool
 
 
-@door(path=nameable)
+@door()
 def survey(path: str | os.PathLike) -> Survey:
     "Read a file once, without keeping its frames. Raises BadFile."
     frames, found, sizes = frames_of(path), [], set()

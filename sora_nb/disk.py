@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 # %% ../nbs/08b_disk.ipynb #b0508ce8
 from .checkpoints import cache_dir
 from .door import brief, door
-from .files import DiskFullError, append, atomic_write, read_json
+from .files import DiskFullError, append, atomic_write, ordinary, read_json
 
 # %% ../nbs/08b_disk.ipynb #ce3cb036
 @door()
@@ -42,6 +42,7 @@ def run_folder(name: str | Path) -> Path:
 # %% ../nbs/08b_disk.ipynb #f07ce442
 def _read_snapshot(path: Path) -> dict:
     "What `Run.save` was given."
+    ordinary(path)
     try:
         with safe_open(path, "pt") as file:
             tensors = {k: file.get_tensor(k).clone() for k in file.keys()}
@@ -149,7 +150,7 @@ class Run:
 
     def _log_lines(self) -> list[str]:
         "The whole lines of the log; a kill may have torn the last one."
-        text = self.log_path.read_text() if self.log_path.exists() else ""
+        text = ordinary(self.log_path).read_text() if self.log_path.exists() else ""
         return [line for line in text.splitlines(True) if line.endswith("\n")]
 
     def rewind(self, step: int) -> None:

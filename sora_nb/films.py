@@ -18,6 +18,8 @@ __all__ = ['FILMS', 'ENDINGS', 'CONTAINERS', 'MAX_FRAMES', 'MAX_AREA', 'BadFile'
 import numpy as np
 
 # %% ../nbs/08c_films.ipynb #f93beb70
+from .door import door
+from .files import OddFileError, ordinary
 from .formats import PICTURES
 
 # %% ../nbs/08c_films.ipynb #83999bd4
@@ -147,11 +149,14 @@ def _upright(frame: Any) -> np.ndarray:
     return np.ascontiguousarray(frame.convert("RGB"))
 
 
+@door()
 def frames_of(path: str | os.PathLike) -> Iterator[Picture]:
     """The frames of a film or picture, decoded one at a time. Raises BadFile, also midway."""
     path = Path(path)
     try:
-        yield from (_film if path.suffix.lower() in FILMS else _pictures)(path)
+        yield from (_film if path.suffix.lower() in FILMS else _pictures)(ordinary(path))
+    except OddFileError as error:
+        raise BadFile(path, error.reason) from None
     except Exception as error:  # decoders raise SyntaxError, LookupError, struct.error, ...
         cause = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise BadFile(path, f"cannot be read as a video ({' '.join(cause.split())})") from error

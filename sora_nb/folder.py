@@ -27,10 +27,10 @@ from .checkpoints import cache_dir
 from .clips import PIXELS, ClipReader, Fit, clip_lengths, even_picks
 from .clips import fit_size, native_fps, survey
 from .cuts import find_cuts
-from .files import append, atomic_write
-from .door import between, brief, check_fields, door, nameable
+from .files import append, atomic_write, ordinary
+from .door import between, brief, check_fields, door
 from .films import MAX_FRAMES, BadFile
-from .items import VideoItems
+from .items import VideoItems, check_vae
 from .latents import LatentCache, encode_items
 from .listing import Entry, Listing, Note, list_folder
 from .video import Video
@@ -57,7 +57,7 @@ class FolderRecipe:
             raise ValueError(f"frames must be 1, 5, 9, ... up to 257, got {self.frames}")
 
 
-@door(path=nameable)
+@door()
 def plan(path: str | os.PathLike, recipe: FolderRecipe) -> dict:
     """The clips of one file as plain data: size, scaled, fps, and the frames of each clip.
 
@@ -162,7 +162,7 @@ def _read_plans(path: Path | None) -> dict[str, dict]:
     "Plans by fingerprint and ending; a torn last line is cut off."
     if path is None or not path.exists():
         return {}
-    lines = [line for line in path.read_bytes().splitlines(True) if line.endswith(b"\n")]
+    lines = [line for line in ordinary(path).read_bytes().splitlines(True) if line.endswith(b"\n")]
     with atomic_write(path) as part:
         part.write_bytes(b"".join(lines))
     return dict(plan for line in lines if (plan := _plan(line)))
@@ -200,6 +200,7 @@ def encode_folder(vae: torch.nn.Module, folder: str | os.PathLike, out: str | Pa
 
     out: the cache; None = in the user's cache folder. Raises ValueError if no file can be used,
     or if `out` holds latents of something else (another content of the folder, for example)."""
+    check_vae(vae)
     listing = list_folder(folder)
     card = dict(folder_card(listing, recipe), vae_sha256=vae_sha256, latent=vae.config.latent)
     if out is None:

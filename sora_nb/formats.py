@@ -17,7 +17,7 @@ import numpy as np  # Pillow, PyAV and moviepy are imported only where they are 
 from .door import door
 
 # %% ../nbs/01_formats.ipynb #b27451bd
-from .files import atomic_write
+from .files import atomic_write, ordinary
 
 # %% ../nbs/01_formats.ipynb #f2156abe
 def _comment(frames: np.ndarray, fps: float, note: Mapping[str, Any]) -> str:
@@ -200,7 +200,7 @@ def read_frames(path: str | os.PathLike) -> tuple[np.ndarray, float, dict[str, A
 
     Raises FileNotFoundError, or ValueError naming a file that is damaged or no video.
     """
-    path = Path(path).expanduser()
+    path = ordinary(Path(path).expanduser())
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file")
     reader = _read_picture if path.suffix.lower() in (*PICTURES, ".jpg", ".jpeg") else _read_film

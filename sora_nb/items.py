@@ -5,12 +5,13 @@
 # %% ../nbs/08_latent_items.ipynb #0033bfde
 from __future__ import annotations
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, get_type_hints
 
 # %% auto #0
-__all__ = ['CAPTIONS', 'BlockConfig', 'BlockMeans', 'Item', 'things_of', 'leaves_out', 'WorldItems', 'VideoItems', 'encode_item']
+__all__ = ['CAPTIONS', 'BlockConfig', 'BlockMeans', 'Item', 'check_item', 'things_of', 'leaves_out', 'WorldItems', 'VideoItems',
+           'check_vae', 'encode_item']
 
 # %% ../nbs/08_latent_items.ipynb #3e8d2c45
 import numpy as np
@@ -69,13 +70,28 @@ class Item(NamedTuple):
     codes, things: what each pixel shows `[T,H,W]`, and the facts (kind -> value) about the thing of
     each colour, if somebody knows."""
     video: Video
-    captions: dict[str, list[str]]  # style -> variants
+    captions: Mapping[str, Sequence[str]]  # style -> variants
     family: str
     pixels_per_unit: float
     still: int = 0
     ring: int = 0
     codes: np.ndarray | None = None
-    things: dict[str, dict[str, str]] | None = None
+    things: Mapping[str, Mapping[str, str]] | None = None
+
+
+def check_item(item: Item, number: int = 0) -> None:
+    "Raise unless item `number` of many can be encoded and written down."
+    if not (isinstance(item, Item) and all(fits(getattr(item, name), hint) for name, hint
+                                           in get_type_hints(Item).items())):
+        raise TypeError(f"item {number} must be an Item, with a Video and captions as style: "
+                        f"[texts], got {brief(item)}; VideoItems makes them of (Video, caption)")
+    count, shape = len(item.video), item.video.frames.shape[:3]
+    if count % 4 != 1 or not (0 <= item.still < count and item.ring in range(0, count + 1, 4)):
+        raise ValueError(f"item {number} must have 1 + 4m frames, one of them the still, and a "
+                         f"ring of 4n, got {count} frames, still {item.still}, ring {item.ring}")
+    if item.codes is not None and item.codes.shape != shape:
+        raise ValueError(f"item {number} must have codes of shape {list(shape)}, one for each "
+                         f"pixel, got {brief(item.codes)}")
 
 # %% ../nbs/08_latent_items.ipynb #a3010bd2
 CAPTIONS = dict(short=1, medium=2, descriptive=2, detailed=3)  # variants of each style in the cache
@@ -124,17 +140,24 @@ class VideoItems(Dataset):
 
     Cropped around the centre to 16 pixels, and at the end to 1 + 4m frames."""
 
-    def __init__(self, pairs: Sequence[tuple[Video, str | dict[str, list[str]]]]) -> None:
-        if not fits(pairs, Sequence[tuple[Video, str | dict]]):
-            raise TypeError("pairs must be (Video, caption) each, the caption a text or texts by "
-                            f"style; got {brief(pairs)}")
+    def __init__(self, pairs: Sequence[tuple[Video, str | Mapping[str, Sequence[str]]]]) -> None:
+        if not isinstance(pairs, Sequence) or isinstance(pairs, (str, bytes)):
+            raise TypeError(f"pairs must be (Video, caption) each, got {brief(pairs)}")
+        for pair in pairs if isinstance(pairs, (list, tuple)) else ():
+            self._check(pair)  # others may have to be decoded first
         self.pairs = pairs
+
+    def _check(self, pair: tuple) -> None:
+        if not fits(pair, tuple[Video, str | Mapping[str, Sequence[str]]]):
+            raise TypeError("pairs must be (Video, caption) each, the caption a text or texts by "
+                            f"style; got {brief(pair)}")
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, k: int) -> Item:
-        video, captions = self.pairs[k]
+        self._check(pair := self.pairs[k])
+        video, captions = pair
         h, w, t = video.height // 16 * 16, video.width // 16 * 16, 1 + (len(video) - 1) // 4 * 4
         if not (h and w):
             raise ValueError(f"video {k} is {video.height}x{video.width}: at least 16x16 is needed")
@@ -144,12 +167,19 @@ class VideoItems(Dataset):
                     video.pixels_per_unit or tier(h, w), t // 2)
 
 # %% ../nbs/08_latent_items.ipynb #35a2a7b7
+def check_vae(vae: nn.Module) -> None:
+    "Raise unless it can encode clips and loops, and says how many channels come out."
+    if missing := [name for name in ("encode", "encode_ring", "config") if not hasattr(vae, name)]:
+        raise TypeError(f"vae must be an autoencoder such as VideoVAE, with {', '.join(missing)}; "
+                        f"got {type(vae).__name__}")
+
+
 @torch.no_grad()
 def encode_item(vae: torch.nn.Module, item: Item) -> tuple[dict[str, Tensor], dict]:
     """Latents of the roles clip, still, ring (those that apply), `[c,t,h,w]`, and the index record.
 
     If the item has codes, also "clip codes" and so on, `[8,t,h,w]`."""
-    device = next(vae.parameters()).device
+    device = next((p.device for p in vae.parameters()), "cpu")
     x = item.video.tensor()[None].to(device)  # [1,3,T,H,W]
     latents = {"clip": vae.encode(x)[0]}
     if item.still:

@@ -23,8 +23,9 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 # %% ../nbs/08_latents.ipynb #61fbd571
 from .door import between, brief, door, fits
-from .files import DiskFullError, append, atomic_write, only_writer, read_json
-from .items import Item, WorldItems, encode_item
+from .files import (DiskFullError, append, atomic_write, only_writer, ordinary,
+                           read_json)
+from .items import Item, WorldItems, check_item, check_vae, encode_item
 
 # %% ../nbs/08_latents.ipynb #467beb2e
 def _shape_name(shape: Sequence[int]) -> str:
@@ -68,7 +69,7 @@ class LatentCache:
         self._check_card(card)
         self.index, self.end = self.folder / "index.jsonl", 0
         self.count, self.rows = 0, {}
-        lines = self.index.read_bytes().splitlines(True) if self.index.exists() else []
+        lines = ordinary(self.index).read_bytes().splitlines(True) if self.index.exists() else []
         have = {p.stem: p.stat().st_size // _row_bytes(p.stem) for p in self.folder.glob("*.f16")}
         for number, line in enumerate(lines, 1):
             rows = _rows_in(line, self.folder, number) if line.endswith(b"\n") else [("", 0)]
@@ -123,6 +124,7 @@ def encode_items(vae: torch.nn.Module, items: Dataset | Sequence,
 
     workers: processes that prepare (render) items. card: what must match to go on later. Raises
     BusyError if another process encodes into the folder."""
+    check_vae(vae)
     with only_writer(_claim(folder)):
         _encode_rest(vae, items, LatentCache(folder, card), workers, quiet)
     return Path(folder)
@@ -133,6 +135,7 @@ def _encode_rest(vae: torch.nn.Module, items: Dataset | Sequence, cache: LatentC
     todo = Subset(items, range(cache.count, len(items)))
     start, first, told = time.perf_counter(), cache.count, time.perf_counter()
     for item in DataLoader(todo, batch_size=None, num_workers=workers, collate_fn=lambda x: x):
+        check_item(item, cache.count)
         cache.add(*encode_item(vae, item))
         now = time.perf_counter()
         if not quiet and (now - told > 10 or cache.count == len(items)):
@@ -144,6 +147,9 @@ def _encode_rest(vae: torch.nn.Module, items: Dataset | Sequence, cache: LatentC
 def encode_world(vae: torch.nn.Module, world, folder: str | Path, n: int, *, vae_sha256: str = "",
                  start: int = 0, **kwargs) -> Path:
     "Render and encode clips `start` to `start + n` of `world` (see `encode_items`)."
+    check_vae(vae)
+    if not (hasattr(world, "scene") and hasattr(world, "card")):
+        raise TypeError(f"world must be a World, got {brief(world)}")
     card = dict(world.card, start=start, vae_sha256=vae_sha256, latent=vae.config.latent)
     return encode_items(vae.eval(), WorldItems(world, n, start), folder, card, **kwargs)
 
@@ -162,7 +168,7 @@ class Sample(NamedTuple):
 def _rows_of(path: Path) -> np.ndarray:
     "The whole rows `[n,c,t,h,w]` of a file of latents, mapped into memory."
     shape = _shape(path.stem)
-    n = path.stat().st_size // (2 * int(np.prod(shape)))
+    n = ordinary(path).stat().st_size // (2 * int(np.prod(shape)))
     return np.memmap(path, np.float16, "r", shape=(n, *shape)) if n else np.empty((0, *shape))
 
 def _extents(name: str) -> list[str]:
@@ -199,12 +205,12 @@ class LatentDataset(Dataset):
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder}: there is no such folder of latents: make one with "
                                     "`sora-nb encode --clips N`, or encode_world")
-        if not (folder / "index.jsonl").exists():
+        if not (index := ordinary(folder / "index.jsonl")).exists():
             raise FileNotFoundError(f"{folder} holds no index.jsonl: make one with "
                                     "`sora-nb encode --clips N`, or encode_world")
         self.card = read_json(folder / "card.json")
         self._files = {p.stem: _rows_of(p) for p in folder.glob("*.f16")}
-        with open(folder / "index.jsonl", "rb") as lines:
+        with open(index, "rb") as lines:
             self.records = [_record(folder, n, line, self._files) for n, line in enumerate(lines, 1)
                             if line.endswith(b"\n")]
         rows = [int(r["rows"]["clip"][0].split("x")[1]) for r in self.records]

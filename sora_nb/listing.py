@@ -10,7 +10,6 @@ import io
 import json
 import os
 import posixpath
-import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +19,7 @@ __all__ = ['TABLES', 'MAX_TEXT', 'FOREIGN', 'Note', 'read_captions', 'Entry', 'L
 
 # %% ../nbs/08f_listing.ipynb #aaa5e600
 from .door import door
+from .files import ordinary
 from .films import ENDINGS
 
 # %% ../nbs/08f_listing.ipynb #3b226825
@@ -41,7 +41,7 @@ def _reason(error: Exception) -> str:
 
 def _text(path: Path) -> str:
     "A UTF-8 text. Raises ValueError, OSError."
-    if path.stat().st_size > MAX_TEXT:
+    if ordinary(path).stat().st_size > MAX_TEXT:
         raise ValueError(f"has more than {MAX_TEXT >> 20} MB")
     try:
         return path.read_bytes().decode("utf-8-sig")
@@ -95,7 +95,7 @@ def read_captions(folder: Path, videos: Sequence[str],
     for name in videos:
         path = (folder / name).with_suffix(".txt")
         try:
-            captions[name] += _text(path).split("\n") if path.is_file() else []
+            captions[name] += _text(path).split("\n") if path.exists() else []
         except (ValueError, OSError) as error:
             notes.append(Note(path.relative_to(folder).as_posix(), _reason(error)))
     for table in tables:
@@ -163,10 +163,7 @@ def _walk(folder: Path) -> tuple[list[str], list[str], list[Note]]:
 
 def _fingerprint(path: Path) -> str:
     "SHA-256 of an ordinary file that is not empty. Raises ValueError, OSError."
-    facts = path.stat()
-    if not stat.S_ISREG(facts.st_mode):
-        raise ValueError("is no ordinary file")
-    if not facts.st_size:
+    if not ordinary(path).stat().st_size:
         raise ValueError("is empty")
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

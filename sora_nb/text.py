@@ -17,9 +17,9 @@ import tokenizers
 import torch
 from torch import Tensor, nn
 
-from .door import between, brief, check_fields, door, fits, shape
+from .door import between, brief, check_fields, content, door, fits, shape
 
-from .files import atomic_write
+from .files import atomic_write, ordinary
 
 # %% ../nbs/06_text.ipynb #4d6b474a
 SPECIAL = ("<pad>", "<bos>", "<eos>")  # ids 0, 1, 2
@@ -47,11 +47,12 @@ class Tokenizer:
     pad_id, bos_id, eos_id = range(3)
     reserved = range(len(SPECIAL), len(SPECIAL) + len(RESERVED))
 
-    @door()
+    @door(source=content)
     def __init__(self, source: str | Path) -> None:
         text = str(source)
+        path = None if text.lstrip().startswith("{") else ordinary(source)
         try:
-            text = text if text.lstrip().startswith("{") else Path(source).read_text("utf-8")
+            text = path.read_text("utf-8") if path else text
             self.backend = tokenizers.Tokenizer.from_str(text)
         except OSError:
             raise
@@ -295,6 +296,9 @@ def _from_hub(name: str):
     "Tokenizer and text tower of a Hugging Face model (the encoder half of T5, BART, CLIP, ...)."
     from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
     from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
+    for path in (Path(name), *Path(name).glob("*")):
+        if not path.is_dir():
+            ordinary(path)
     known = type(AutoConfig.from_pretrained(name)) in MODEL_FOR_TEXT_ENCODING_MAPPING
     model = (AutoModelForTextEncoding if known else AutoModel).from_pretrained(
         name, use_safetensors=True)  # never a pickle

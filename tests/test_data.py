@@ -1,5 +1,6 @@
 "Contracts of sora_nb.pixels, .latents and .data, each with broken variants that its check rejects."
 import json
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch.utils.data import DataLoader
 from sora_nb import data, latents, masks, pixels
 from sora_nb.data import Mix, StepDataset, assemble, step_generator, token_batch
 from sora_nb.files import append
+from sora_nb.folder import encode_folder
 from sora_nb.items import (
     CAPTIONS, BlockMeans, Item, VideoItems, WorldItems, encode_item, leaves_out)
 from sora_nb.latents import LatentCache, LatentDataset, encode_items, encode_world
@@ -312,6 +314,69 @@ def test_world_items_and_real_videos():
     assert clip.video.frames.shape == (9, 64, 48, 3) and clip.captions == {"descriptive": ["a dog"]}
     with pytest.raises(ValueError, match="at least 16x16"):
         VideoItems([(Video(np.zeros((1, 8, 50, 3), np.uint8)), "")])[0]
+
+
+CLIP = Video(np.zeros((5, 16, 16, 3), np.uint8))
+GOOD = Item(CLIP, dict(short=["a"]), "toy", 32.0)
+BAD_ITEMS = {
+    "text": ("a.mp4", TypeError), "nothing": (None, TypeError), "number": (7, TypeError),
+    "dictionary": (dict(video=CLIP, captions={}), TypeError), "pair": ((CLIP, "a"), TypeError),
+    "video": (GOOD._replace(video=CLIP.frames), TypeError),
+    "one caption": (GOOD._replace(captions="a"), TypeError),
+    "caption of a style": (GOOD._replace(captions=dict(short="a")), TypeError),
+    "things": (GOOD._replace(things=dict(red="a ball")), TypeError),
+    "still": (GOOD._replace(still=5), ValueError), "negative still": (GOOD._replace(still=-1), ValueError),
+    "ring": (GOOD._replace(ring=8), ValueError), "frames": (GOOD._replace(video=CLIP[:4]), ValueError),
+    "codes": (GOOD._replace(codes=np.zeros((5, 8, 8), np.uint8)), ValueError)}
+
+
+def check_bad_item(encode, folder, name):
+    "It is called by its number, and what was encoded before it can be read."
+    item, error = BAD_ITEMS[name]
+    with pytest.raises(error, match="^item 1 must (be|have) ") as caught:
+        encode(ToyVAE(), [GOOD, item, GOOD], folder, {}, quiet=True)
+    assert len(str(caught.value)) < 300 and len(LatentDataset(folder)) == 1
+
+
+@pytest.mark.parametrize("name", BAD_ITEMS)
+def test_bad_items(name, tmp_path, monkeypatch):
+    check_bad_item(encode_items, tmp_path / "a", name)
+    monkeypatch.setattr(latents, "check_item", lambda item, number: None)
+    with pytest.raises((Exception, pytest.fail.Exception)):
+        check_bad_item(encode_items, tmp_path / "b", name)
+
+
+def test_bad_parts_of_an_encoding(tmp_path):
+    for encode, items in ((encode_items, [GOOD]), (encode_world, WORLD), (encode_folder, tmp_path)):
+        how = dict(card={}) if encode is encode_items else dict(n=1) if encode is encode_world else {}
+        with pytest.raises(TypeError, match="vae must be an autoencoder such as VideoVAE.*got Linear"):
+            encode(torch.nn.Linear(1, 1), items, **{"out" if encode is encode_folder else "folder":
+                                                   tmp_path / "z"}, **how)
+    with pytest.raises(TypeError, match="world must be a World, got 'world'"):
+        encode_world(ToyVAE(), "world", tmp_path / "z", 1)
+    assert not (tmp_path / "z").exists()
+
+
+def test_pairs_are_checked_and_not_all_decoded():
+    for bad in ([("a.mp4", "a")], [(CLIP, 7)], [(CLIP, dict(short="a"))], [CLIP], "ab", None, 7):
+        with pytest.raises(TypeError, match="^pairs must be "):
+            VideoItems(bad)
+
+    class Films(Sequence):
+        "Films that are decoded when they are asked for; it is written down which."
+        asked: list[int] = []
+
+        def __len__(self):
+            return 9
+
+        def __getitem__(self, k):
+            self.asked.append(k)
+            return (CLIP, "a") if k < 8 else (CLIP, 7)
+
+    films = VideoItems(Films())
+    assert films[3].captions == {"descriptive": ["a"]} and Films.asked == [3]
+    with pytest.raises(TypeError, match="^pairs must be "):
+        films[8]
 
 
 # ------------------------------------------------------------------ the training mix

@@ -4,6 +4,8 @@ A door is a function and good arguments for it (`doors.py`). Arguments are repla
 good files are changed (`junk.py`), always the same ones. Refusals are raised by a `raise` of ours, in
 one short message; nothing hangs, eats memory, answers NaN or leaves a file that is half written.
 The quick part tries a few inputs a door; `make test-all` tries more than 2,000."""
+import contextlib
+import faulthandler
 import importlib
 import inspect
 import json
@@ -12,7 +14,13 @@ import pickle
 import pkgutil
 import re
 import shutil
+import signal
+import socket
+import stat
+import sys
+import warnings
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -25,16 +33,21 @@ import doors
 import junk
 import sora_nb
 from doors import DOORS
+from sora_nb import disk, files, folder, listing
+from sora_nb import text as sora_text
 from sora_nb.checkpoints import CheckpointError, load_checkpoint, read_card, save_checkpoint
 from sora_nb.cli import main
+from sora_nb.clips import survey
 from sora_nb.disk import Run
 from sora_nb.door import door
+from sora_nb.files import read_json
 from sora_nb.films import frames_of
-from sora_nb.latents import LatentDataset
+from sora_nb.folder import FolderClips
+from sora_nb.latents import LatentCache, LatentDataset
 from sora_nb.listing import list_folder
-from sora_nb.probes.results import read_result
+from sora_nb.probes.results import read_result, write_result
 from sora_nb.sora import Sora
-from sora_nb.text import Tokenizer
+from sora_nb.text import HFTextEncoder, Tokenizer
 from sora_nb.vae import VideoVAE
 from sora_nb.video import Video
 from sora_nb.world.sampler import World
@@ -61,6 +74,27 @@ def here(tmp_path, monkeypatch):
 def test_arguments(name, tries):
     door = DOORS[name]
     junk.storm(name, door.call, junk.spoiled(door.good), tries, door.answers)
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_good_arguments_are_good(name):
+    "Whoever refuses even these would refuse all junk, for a reason that is not looked for."
+    check_good(DOORS[name])
+
+
+def check_good(door):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        answer = door.call(**door.good)
+    junk.check_answer(answer)
+
+
+@pytest.mark.parametrize("bad", (doors.Door(Tokenizer, dict(source="{}")),
+                                 doors.Door(list_folder, dict(folder="nowhere")),
+                                 doors.Door(lambda x: x * np.nan, dict(x=1.0))))
+def test_bad_good_arguments_are_found(bad):
+    with pytest.raises((ValueError, OSError, AssertionError)):
+        check_good(bad)
 
 
 # --- no door is forgotten -------------------------------------------------------------------------
@@ -280,6 +314,127 @@ def check_command(run, capsys):
 @pytest.mark.parametrize("tries", [30, pytest.param(150, marks=pytest.mark.slow)])
 def test_commands(tries, capsys):
     junk.storm("sora-nb", check_command(main, capsys), arguments(), tries)
+
+
+# --- what only looks like a file ------------------------------------------------------------------
+def named(path):
+    "Weights that are found by their name."
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SORA_NB_CHECKPOINTS", str(path.parent))
+        return load_checkpoint(path.stem)
+
+
+BESIDE = {  # files that are read because of others: how to write all, which one is odd, how to read
+    "card": (copied(*VAE), "vae.json", VideoVAE.from_pretrained),
+    "named weights": (copied(*VAE), None, named),
+    "log": (text("config.json", RUN), "log.csv", lambda path: Run(path.parent, dict(lr=1.0)).rows()),
+    "log to rewind": (text("config.json", RUN), "log.csv",
+                      lambda path: Run(path.parent, dict(lr=1.0)).rewind(0)),
+    "log to go on": (text("config.json", RUN), "log.csv",
+                     lambda path: Run(path.parent, dict(lr=1.0)).append([dict(step=1)])),
+    "snapshot": (text("config.json", RUN), "step-00000001.safetensors",
+                 lambda path: Run(path.parent, dict(lr=1.0)).load()),
+    "plans": (film("a.gif"), "plans.jsonl",
+              lambda path: FolderClips(path.parent, plans=path.parent / "plans.jsonl")),
+    "latents to go on": (copied(*CACHE), "latents/index.jsonl",
+                         lambda path: LatentCache(path.parent, read_json(path))),
+    "rows to go on": (copied(*CACHE), "latents/3x5x8x8.f16",
+                      lambda path: LatentCache(path.parent, read_json(path))),
+    "text encoder": (text("config.json", "{}"), "tokenizer.json",
+                     lambda path: HFTextEncoder(path.parent)),
+    "written film": (film("a.gif"), "b.gif", lambda path: film("b.gif")(path.parent)),
+    "written weights": (film("a.gif"), "b.json", lambda path: save_checkpoint("b", {}, {}))}
+ODD = {**{name: (write, None, read) for name, (write, read, _) in FILES.items()
+         if name != "weights with a card"}, **BESIDE}   # of which the test itself makes a card
+
+
+@contextmanager
+def in_time(seconds=20):
+    "Who waits for somebody else is told to stop; who does so in C ends the process."
+    def late(*_):
+        raise AssertionError(f"waits for more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    faulthandler.dump_traceback_later(10 * seconds + 60, exit=True, file=sys.__stderr__)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def check_odd(name, here, make, what, seconds=20):
+    "A file that is odd is named and refused, or noted if it lies in a folder with others."
+    write, beside, read = ODD[name]
+    path = write(here)
+    odd = here / beside if beside else path
+    odd.unlink(missing_ok=True)
+    make(odd)
+    kind = stat.S_IFMT(odd.stat().st_mode)
+    try:
+        with in_time(seconds):
+            said = read(path)
+    except (ValueError, OSError) as error:
+        junk.check_refusal(error)
+        said = str(error)
+    assert what in str(said) and odd.name in str(said), (name, said)
+    assert stat.S_IFMT(odd.stat().st_mode) == kind, "somebody else needs it"
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_pipes_are_refused(name, here):
+    check_odd(name, here, os.mkfifo, "is a named pipe, not an ordinary file")
+
+
+@pytest.mark.parametrize("name", ("gif", "metadata.jsonl", "caption", "tokenizer", "card", "log"))
+def test_devices_sockets_and_folders_are_refused(name, here):
+    def sock(path):
+        with contextlib.chdir(path.parent):     # its name must be short
+            socket.socket(socket.AF_UNIX).bind(path.name)
+
+    check_odd(name, here, lambda path: path.symlink_to("/dev/tty"), "is a device, not")
+    shutil.rmtree(here)
+    here.mkdir()
+    os.chdir(here)
+    check_odd(name, here, sock, "is a socket, not")
+
+
+@pytest.mark.parametrize("name", ("metadata.jsonl", "caption", "tokenizer", "run", "log", "plans"))
+def test_who_waits_is_found(name, here, monkeypatch):
+    for module in (files, folder, disk, listing, sora_text):
+        monkeypatch.setattr(module, "ordinary", Path)
+    with pytest.raises(AssertionError, match="waits"):
+        check_odd(name, here, os.mkfifo, "is a named pipe", 0.5)
+
+
+LONG = "x" * 5000, "films/" * 1000 + "a.gif", "x" * 256
+NAMERS = (Video.read, lambda path: film(path)(Path()), lambda path: list(frames_of(path)), survey,
+          Sora.from_pretrained, VideoVAE.from_pretrained, load_checkpoint, read_card, read_json,
+          lambda path: save_checkpoint(path, {}, {}), Tokenizer, HFTextEncoder, LatentDataset, Run,
+          list_folder, FolderClips, lambda path: doors.encoded(1, 0, 0, path),
+          lambda path: doors.of_pairs([(doors.video(1), "a")], path),
+          lambda path: FolderClips(doors.film_file().parent, plans=Path(path)),
+          lambda path: write_result("r", json.loads(RECORD), Path(path)),
+          lambda path: read_result("r", Path(path)), doors.sora().tokenizer.save)
+
+
+@pytest.mark.parametrize("number", range(len(NAMERS)))
+def test_long_names_are_refused_shortly(number, here):
+    for name in LONG:
+        with pytest.raises((ValueError, OSError), match="a path that a system can have") as caught:
+            NAMERS[number](name)
+        junk.check_refusal(caught.value)
+        assert len(str(caught.value)) < 400
+    assert not list(here.iterdir()), "something was written"
+
+
+@pytest.mark.parametrize("words", ("generate ball --out {}.png", "info {}", "encode {} --out e",
+                                   "train dit --data {}", "evaluate vae --clips 16 --folder {}"))
+def test_long_names_of_commands(words, capsys):
+    for name in LONG:
+        check_command(main, capsys)(words.format(name).split(), 0, words.split()[0])
 
 
 # --- prompts --------------------------------------------------------------------------------------

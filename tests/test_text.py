@@ -7,6 +7,7 @@ import pytest
 import tokenizers
 import torch
 
+import tiny
 from sora_nb.text import (Context, HFTextEncoder, TextConfig, TextEncoder, Tokenizer,
                           fit_tokenizer, join_contexts)
 
@@ -170,14 +171,7 @@ def test_encoder_trains_and_saves(tokenizer, encoder):
 
 @pytest.fixture(scope="module")
 def folder(tokenizer, tmp_path_factory):
-    from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel, logging
-    logging.disable_progress_bar()
-    path = tmp_path_factory.mktemp("t5")
-    T5EncoderModel(T5Config(vocab_size=tokenizer.vocab_size, d_model=32, d_kv=8, d_ff=64,
-                            num_layers=1, num_heads=4, dropout_rate=0.5)).save_pretrained(path)
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend, pad_token="<pad>").save_pretrained(
-        path)
-    return path
+    return tiny.text_encoder(tmp_path_factory.mktemp("t5"), tokenizer)
 
 
 def test_hf_encoder(folder):

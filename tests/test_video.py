@@ -159,7 +159,7 @@ def test_flipped_bits_never_change_the_count(kind, tmp_path):
 def test_missing_files_folders_and_sound(tmp_path):
     with pytest.raises(FileNotFoundError, match="none.mp4"):
         read_frames(tmp_path / "none.mp4")
-    with pytest.raises(ValueError, match="cannot be read as a video"):
+    with pytest.raises(ValueError, match="is a folder, not an ordinary file"):
         read_frames(tmp_path)
     (tmp_path / "sound.wav").write_bytes(
         b"RIFF\x64\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\x40\x1f\x00\x00"

@@ -23,6 +23,17 @@ def randomize(module: torch.nn.Module, seed: int, scale: float) -> None:
             p.add_(scale * torch.randn(p.shape, generator=generator))
 
 
+def text_encoder(folder: Path, tokenizer) -> Path:
+    "Write a T5 of 32 dimensions as Hugging Face does."
+    from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel, logging
+    logging.disable_progress_bar()
+    T5EncoderModel(T5Config(vocab_size=tokenizer.vocab_size, d_model=32, d_kv=8, d_ff=64,
+                            num_layers=1, num_heads=4, dropout_rate=0.5)).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend, pad_token="<pad>").save_pretrained(
+        folder)
+    return folder
+
+
 def build(folder: Path) -> Path:
     "Write vae and dit with their cards to `folder`."
     torch.manual_seed(0)

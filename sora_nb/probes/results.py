@@ -133,7 +133,7 @@ def write_result(name: str, result: Mapping[str, Any], folder: Path | None = Non
 def read_result(name: str, folder: Path | None = None) -> dict:
     "A published record by name: of one folder, else the first that ships with the project."
     folders = [Path(folder)] if folder else shipped_folders("results")
-    path = next((p for f in folders if (p := f / f"{name}.json").is_file()), None)
+    path = next((p for f in folders if (p := f / f"{name}.json").exists()), None)
     if path is None:
         known = sorted({p.stem for f in folders for p in f.glob("*.json")})
         raise FileNotFoundError(f"no result {name!r}; looked in {', '.join(map(str, folders))}; "

@@ -15,8 +15,8 @@ from ..world.optics import Camera, focal
 from ..world.shots import SHOTS
 
 # %% auto #0
-__all__ = ['JUMP', 'SHARE', 'NOISE', 'SOFT', 'AROUND', 'SIDES', 'MIXED', 'MOVES', 'STRAIGHT', 'squares', 'leap', 'cuts',
-           'unmixed', 'Take', 'shot_errors', 'read_takes', 'swings', 'name_swing', 'film_motions']
+__all__ = ['JUMP', 'SHARE', 'NOISE', 'SOFT', 'AROUND', 'SIDES', 'MIXED', 'LOOKS', 'FAR', 'MOVES', 'STRAIGHT', 'squares', 'leap',
+           'cuts', 'unmixed', 'Take', 'shot_errors', 'read_takes', 'swings', 'name_swing', 'film_motions']
 
 # %% ../../nbs/09dd_takes.ipynb #58e191f6
 JUMP, SHARE, NOISE = 6.0, 0.2, 1.0      # mean leap, grey levels; share of the picture; of a pixel
@@ -70,6 +70,9 @@ def unmixed(footage: Footage, edges: list[int]) -> Footage:
     return Footage(frames, footage.fps, footage.scale)
 
 # %% ../../nbs/09dd_takes.ipynb #078c7b34
+LOOKS, FAR = 4, 0.15                    # frames of a take that are asked; most that a pixel is off
+
+
 @dataclass(frozen=True)
 class Take:
     "A piece of a film without a cut."
@@ -91,13 +94,13 @@ def shot_errors(footage: Footage, free: np.ndarray, start: int, stop: int) -> np
     "How far the ground of a take is from that of each light, tone and shot [lights, tones, shots]."
     rc = pixel_grid(footage.size, 2)
     i, j = rc.astype(int).T
-    t = np.array([[start], [(start + stop) // 2]])
+    t = np.unique(np.linspace(start, stop - 1, LOOKS).astype(int))[:, None]
     x, seen = footage.frames[t, i, j].astype(np.float32) / 255, free[t, i, j]
     depths = [unproject(rc[None], camera, [0.0], footage)[1][0] for camera in SHOTS.values()]
 
     def error(light, tone, depth):
         far = palette(light, tone, rc, depth, footage.size[0]).error(x)
-        return np.minimum(far, 0.15)[seen].mean() if seen.any() else 0.0
+        return np.minimum(far, FAR)[seen].mean() if seen.any() else 0.0
     return np.array([[[error(light, tone, d) for d in depths] for tone in TONE] for light in LIGHT])
 
 
