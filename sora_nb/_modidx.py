@@ -526,6 +526,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'sora_nb.orders.frame_rate': ('orders.html#frame_rate', 'sora_nb/orders.py'),
                                 'sora_nb.orders.orders': ('orders.html#orders', 'sora_nb/orders.py'),
                                 'sora_nb.orders.sampler_settings': ('orders.html#sampler_settings', 'sora_nb/orders.py'),
+                                'sora_nb.orders.sampling_shift': ('orders.html#sampling_shift', 'sora_nb/orders.py'),
                                 'sora_nb.orders.whole': ('orders.html#whole', 'sora_nb/orders.py')},
             'sora_nb.patches': { 'sora_nb.patches.Grid': ('patches.html#grid', 'sora_nb/patches.py'),
                                  'sora_nb.patches.Grid.of': ('patches.html#grid.of', 'sora_nb/patches.py'),

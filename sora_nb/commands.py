@@ -31,11 +31,13 @@ def train_vae(args: argparse.Namespace) -> None:
         refuse_world_options(args)
     wishes, clips = options(args), args.data and folder_clips(args.data)
     torch.manual_seed(args.seed)
-    fresh = VAEConfig.size(args.size or "small", latent=args.latent or 16)
-    vae = VideoVAE.from_pretrained(args.init).train() if args.init else VideoVAE(fresh)
+    channels = dict(latent=args.latent) if args.latent else {}
+    fresh = VAEConfig.size(args.size or "small", **channels)
+    vae = VideoVAE.from_pretrained(args.init) if args.init else VideoVAE(fresh)
     if args.size and replace(vae.config, latent=fresh.latent) != fresh:
         raise ValueError(another_size(args, f"--size {args.size}"))
-    vae = vae.widened(args.latent or vae.config.latent)
+    if args.latent and args.latent != vae.config.latent:
+        vae = vae.widened(args.latent)
     history = history_of(read_card(locate_checkpoint(args.init))) if args.init else []
     if clips:
         run = tune_vae(vae, clips, history=history, **wishes)
@@ -135,7 +137,7 @@ def to_train(args: argparse.Namespace, data) -> tuple:
                          "these (--adapt)")
     ends = dict(in_dim=4 * data.card["latent"], context_dim=text.context_dim)
     wanted = DiTConfig.size(args.size, **ends) if args.size else replace(dit.config, **ends)
-    dit = grow(dit, wanted)
+    dit = dit if wanted == dit.config else grow(dit, wanted)
     if not args.adapt:
         return dit, text, tokenizer, card
     later = tokenizer_for(data)

@@ -4,7 +4,6 @@
 
 # %% ../nbs/10c_distilling.ipynb #21e045c7
 from __future__ import annotations
-from collections.abc import Sequence
 from copy import deepcopy
 
 # %% auto #0
@@ -16,7 +15,8 @@ from torch import Tensor, nn
 
 # %% ../nbs/10c_distilling.ipynb #2fdfbe86
 from .data import TokenBatch
-from .diffusion import add_noise, size_shift
+from .diffusion import add_noise
+from .orders import sampling_shift
 from .sampling import Flow, advance, schedule
 from .text import Context
 from .training import DiTTraining
@@ -51,7 +51,7 @@ class Distilling(DiTTraining):
         "A jump is drawn for each sample: levels of all stops, `[walk + 1, N]`."
         lengths = batch.segments.lengths
         jumps = torch.randint(self.steps, (len(lengths),), generator=generator)
-        passed = torch.stack([stops(self.steps, self.walk, size_shift(n))[jump]
+        passed = torch.stack([stops(self.steps, self.walk, sampling_shift(n))[jump]
                               for n, jump in zip(lengths, jumps)])
         along = passed[batch.segments.index.cpu()].T.to(batch.level)
         return torch.where(batch.loss_mask, along, batch.level)

@@ -5,7 +5,6 @@
 # %% ../nbs/07e_growing.ipynb #5066d377
 from __future__ import annotations
 import re
-from dataclasses import replace
 
 # %% auto #0
 __all__ = ['PARTS', 'SAYS', 'GATE', 'lay', 'seats', 'modulations', 'refuse_misfit', 'grow']
@@ -16,7 +15,7 @@ from torch import Tensor
 
 # %% ../nbs/07e_growing.ipynb #409ae1cb
 from .dit import TOLD, DiT, DiTConfig
-from .door import brief, door
+from .door import door
 
 # %% ../nbs/07e_growing.ipynb #eab77641
 PARTS = {"attn.qkv": 3, "cross.kv": 2, "mlp.up": 2}  # matrices in one, one above the other

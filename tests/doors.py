@@ -531,7 +531,8 @@ INNER = _named(
     latents="Sample",
     lexicon="Understood Reader meant",
     listing="Note read_captions Entry Listing",
-    orders="whole finite frame_rate frame_count Order orders batches sampler_settings",
+    orders="whole finite frame_rate frame_count Order orders batches sampler_settings "
+           "sampling_shift",
     plain="Notice words_of",
     pixels="ClipPool PixelBatch vae_batch held_out_clips",
     # what a training is made of: built and called by train_vae, train_dit, encode_world

@@ -15,22 +15,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 
 from plain import GRID, Plain, batches, ddim, noise_loss
 from sora_nb.checkpoints import cache_dir
 from sora_nb.data import Mix
-from sora_nb.disk import run_folder
 from sora_nb.latents import LatentDataset
 from sora_nb.loop import PowerEMA
 from sora_nb.patches import unpatchify
 from sora_nb.probes.fidelity import evaluate_fidelity
 from sora_nb.probes.results import make_result, write_result
-from sora_nb.sora import Sora
 from sora_nb.training import forward_flops, train_dit
 from sora_nb.vae import VideoVAE
 from sora_nb.video import Video
-from trials import BUDGET, MIX, log, networks
+from trials import BUDGET, MIX, fidelity, log, networks
 
 FAMILY, GOAL, POINTS = ["attributes"], 0.75, 8
 
@@ -53,14 +50,9 @@ def ours(options: argparse.Namespace) -> list[dict]:
     found = []
     ways = [(flops, run.milestone(flops)) for flops in points if run.milestone(flops).exists()]
     for flops, path in [*ways, (rows["flops"][-1], run.weights)]:
-        sora = Sora.from_pretrained(path)
-
-        def generate(prompts, seed=0, **shape):
-            return sora.generate(prompts, **(dict(frames=17) | shape),
-                                 seed=list(range(len(prompts))))
-        seconds = rows["seconds"][np.searchsorted(rows["flops"], flops).clip(max=len(rows["flops"]) - 1)]
+        seconds = np.interp(flops, rows["flops"], rows["seconds"])
         found.append(dict(seconds=float(seconds), flops=float(flops),
-                          **judge(generate, options.clips)))
+                          **fidelity(path, options.clips, families=FAMILY)))
     return found
 
 
@@ -103,7 +95,8 @@ def plain(options: argparse.Namespace) -> list[dict]:
         x, prompts = next(feed)
         said = student.read(prompts)
         if not step % 100:
-            each = 3 * forward_flops(student.model, x, torch.zeros(len(x)), said)
+            each = 3 * forward_flops(lambda: student.model(x, torch.zeros(len(x)),
+                                                           student.read(prompts)))
         loss = noise_loss(student.model, x, said, generator)
         optimizer.zero_grad()
         loss.backward()

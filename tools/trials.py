@@ -42,11 +42,11 @@ def log(name: str) -> dict[str, np.ndarray]:
             for key in ("step", "seconds", "flops", "val")}
 
 
-def fidelity(weights: str, clips: int) -> dict:
+def fidelity(weights: str, clips: int, **which) -> dict:
     "What `sora-nb evaluate fidelity` would say about weights, without writing it anywhere."
     sora = Sora.from_pretrained(weights)
 
     def generate(prompts, seed=0, **shape):
         return sora.generate(prompts, **(dict(frames=17) | shape), seed=list(range(len(prompts))))
-    record = evaluate_fidelity(generate, n=clips)
+    record = evaluate_fidelity(generate, n=clips, **which)
     return dict(fidelity=record["columns"]["generated"], ends=record["interval"]["generated"])
