@@ -507,9 +507,9 @@ INNER = _named(
         "positive natural amount amounts weight share place output rate names shares one_line Parser "
         "attempt understood"),
     cli="generate add_generate card_line describe info add_info parser main",
-    commands=(
-        "train_vae train_dit refuse_world_options mix_of styles_of reading_of to_train "
-        "another_size options add_train encode encode_clips add_encode"),
+    options="mix_of styles_of reading_of to_train another_size options",
+    commands="train_vae train_dit refuse_world_options add_train",
+    encoding="encode encode_clips add_encode",
     evaluations=(
         "chosen judged generator measure_fidelity measure_vae pixel_scores measure_parsers "
         "measure_diversity measure_memory exact_lines value_lines result_table check_folder "
