@@ -12,7 +12,8 @@ from dataclasses import replace
 # %% ../nbs/20c_commands.ipynb #f0e98d1f
 from .arguments import (
     amount, amounts, natural, place, positive, share, shares, weight)
-from .options import another_size, mix_of, options, reading_of, to_train
+from .options import (
+    another_size, distilling_of, mix_of, options, reading_of, to_train)
 from .sources import folder_clips, latent_data, latents
 
 # %% ../nbs/20c_commands.ipynb #e06aa25c
@@ -71,8 +72,8 @@ def train_dit(args: argparse.Namespace) -> None:
     run = train_dit(dit, text, tokenizer, data, budget=args.budget, words=card.get("words", ()),
                     milestones=args.milestones,
                     mix=mix_of(args), history=history_of(card) if card else [],
-                    labels=args.labels, reading=reading, read_on=read_on,
-                    held_out=args.held_out and latent_data(args.held_out), **wishes)
+                    held_out=args.held_out and latent_data(args.held_out), reading=reading,
+                    **dict(labels=args.labels, read_on=read_on) | distilling_of(args, card), **wishes)
     print(args.out or run.weights)
 
 # %% ../nbs/20c_commands.ipynb #f63fdbd6
@@ -139,6 +140,8 @@ def _add_dit(p: argparse.ArgumentParser) -> None:
     p.add_argument("--adapt", action="store_true",
                    help="with --init: learn these latents, though another autoencoder "
                    "made them, and the words of these captions")
+    p.add_argument("--distill", type=positive, metavar="STEPS",
+                   help="with --init: learn to need only so many steps, and no guidance")
     _add_mix(p)
     p.add_argument("--reading", type=natural, help="steps in which the text encoder "
                    "learns to read before (default: 2000; none with --init, or "

@@ -507,7 +507,7 @@ INNER = _named(
         "positive natural amount amounts weight share place output rate names shares one_line Parser "
         "attempt understood"),
     cli="generate add_generate card_line describe info add_info parser main",
-    options="mix_of styles_of reading_of to_train another_size options",
+    options="mix_of styles_of reading_of to_train another_size distilling_of options",
     commands="train_vae train_dit refuse_world_options add_train",
     encoding="encode encode_clips add_encode",
     evaluations=(
