@@ -69,11 +69,12 @@ def train_dit(args: argparse.Namespace) -> None:
     reading, read_on = reading_of(args, data)
     torch.manual_seed(args.seed)
     dit, text, tokenizer, card = to_train(args, data)
+    costs = dict(labels=args.labels, read_on=read_on) | distilling_of(args, card)
     run = train_dit(dit, text, tokenizer, data, budget=args.budget, words=card.get("words", ()),
                     milestones=args.milestones,
                     mix=mix_of(args), history=history_of(card) if card else [],
                     held_out=args.held_out and latent_data(args.held_out), reading=reading,
-                    **dict(labels=args.labels, read_on=read_on) | distilling_of(args, card), **wishes)
+                    **costs, **wishes)
     print(args.out or run.weights)
 
 # %% ../nbs/20c_commands.ipynb #f63fdbd6

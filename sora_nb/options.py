@@ -94,7 +94,8 @@ def distilling_of(args: argparse.Namespace, card: dict) -> dict:
         raise ValueError("--distill: a student needs a teacher: name its weights with --init")
     from sora_nb.distilling import Distilling
 
-    return dict(training=Distilling.of(card.get("use") or {}, args.distill), labels=0.0, read_on=0.0)
+    training = Distilling.of(card.get("use") or {}, args.distill)
+    return dict(training=training, labels=0.0, read_on=0.0)
 
 # %% ../nbs/20bc_options.ipynb #e23645fa
 def options(args: argparse.Namespace) -> dict:
