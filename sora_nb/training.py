@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 # %% ../nbs/08b_training.ipynb #48141d71
 from .attention import rms
 from .checkpoints import save_checkpoint, totals
-from .data import NOISE, LatentDataset, Mix, TokenBatch, step_generator, token_batch
+from .data import NOISE, TokenBatch, step_generator, token_batch
 from .diffusion import add_noise, target
 from .dit import dit_flops
 from .door import between, brief, door, fits
@@ -32,8 +32,10 @@ from .disk import Run
 from .asking import Asker
 from .labels import Readout, latent_misread, misread
 from .lexicon import lexicon
+from .latents import LatentDataset
 from .loop import Recipe, Training
 from .measures import decibel, motion_kept, object_psnr, squared_error
+from .mix import Mix
 from .pixels import ClipPool, PixelBatch, held_out_clips, vae_batch
 from .reading import Reader, learn_to_read, reader_for
 from .runs import fit

@@ -13,7 +13,6 @@ from sora_nb import (checkpoints, diffusion as D, lexicon, losses, masks, measur
                      text)
 from sora_nb.clips import clip_lengths, even_picks, fit_size, native_fps, survey
 from sora_nb.cuts import cut_scores, find_cuts, looks
-from sora_nb.data import Mix
 from sora_nb.dit import DiT, DiTConfig, dit_flops
 from sora_nb.files import append, read_json
 from sora_nb.folder import FolderClips, FolderRecipe, plan
@@ -21,6 +20,7 @@ from sora_nb.items import BlockMeans, VideoItems
 from sora_nb.latents import LatentDataset, encode_items, encode_world
 from sora_nb.listing import list_folder
 from sora_nb.loop import Recipe
+from sora_nb.mix import Mix
 from sora_nb.orders import Shape
 from sora_nb.patches import (Grid, Segments, coordinates, pack, pack_budget, patchify, unpack,
                              unpatchify)
@@ -536,9 +536,8 @@ INNER = _named(
     plain="Notice words_of",
     pixels="ClipPool PixelBatch vae_batch held_out_clips",
     # what a training is made of: built and called by train_vae, train_dit, encode_world
-    data=(
-        "StepDataset step_generator Piece piece_of draw_piece noise_levels divide TokenBatch "
-        "assemble token_batch"),
+    mix="Piece piece_of draw_piece noise_levels",
+    data="StepDataset step_generator divide TokenBatch assemble token_batch",
     labels="codes_of cell_codes shares",
     loop="PowerEMA DivergedError Training",
     ranks="launch Ranks placement",

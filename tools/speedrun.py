@@ -18,9 +18,9 @@ import torch
 
 from plain import GRID, Plain, batches, ddim, noise_loss
 from sora_nb.checkpoints import cache_dir
-from sora_nb.data import Mix
 from sora_nb.latents import LatentDataset
 from sora_nb.loop import PowerEMA
+from sora_nb.mix import Mix
 from sora_nb.patches import unpatchify
 from sora_nb.probes.fidelity import evaluate_fidelity
 from sora_nb.probes.results import make_result, write_result
