@@ -493,7 +493,8 @@ INNER = _named(
         "front_pad edge_pad crop CausalConv ChannelNorm ResBlock run_blocks match_channels "
         "Shortcut"),
     linear="maker prefers_onednn Product multiply product_flops Linear",
-    dit="SwiGLU modulate distinct fourier Conditioning Pack Block place clock",
+    blocks="SwiGLU modulate distinct fourier Conditioning Pack Block",
+    dit="place clock",
     vae="Encoder Decoder CausalVAE lookback check_stream StreamingVAE",
     sampling="advance stack_contexts Flow start Step",
     diffusion="Path LinearPath CosinePath DDPMPath same_shape check_count",
