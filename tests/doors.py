@@ -29,9 +29,10 @@ from sora_nb.probes import cases, diversity, exact, results, shapes
 from sora_nb.probes.parsers import judge, read
 from sora_nb.runs import Run
 from sora_nb.sora import Sora
-from sora_nb.training import train_dit, train_vae
+from sora_nb.training import train_dit
 from sora_nb.growing import grow
 from sora_nb.vae import VAEConfig, VideoVAE
+from sora_nb.vae_training import train_vae
 from sora_nb.video import Video, display_factor, grid, strip
 from sora_nb.world import (biting, families, film, game, hiding, levels, mixture, optics, painting,
                            physics, shots)
@@ -540,12 +541,14 @@ INNER = _named(
     mix="Piece piece_of draw_piece noise_levels",
     data="StepDataset step_generator divide TokenBatch assemble token_batch",
     labels="codes_of cell_codes shares",
-    loop="PowerEMA DivergedError Training",
+    disk="check_out plain_config",
+    loop="PowerEMA DivergedError Training forward_flops",
     ranks="launch Ranks placement",
     asking="shown_hue Asker",
     reading="word_tokens hue_tokens of_ground questions_of graded Reader pages reader_for",
     runs="Keeper progress_line fit",
-    training="forward_flops VAETraining DiTTraining held_out_batches",
+    vae_training="VAETraining",
+    training="DiTTraining held_out_batches",
     tuning="FolderPool",
     distilling="stops walk Distilling",
     growing="lay seats modulations refuse_misfit",
@@ -672,6 +675,6 @@ OPEN = _named(
     reading="answers learn_to_read",
     readings="readings",
     synonyms="conjugate plural",
-    training="evaluate_vae",
     tuning="folder_psnr split_clips tune_vae",
-    typos="Speller distance is_slip")
+    typos="Speller distance is_slip",
+    vae_training="evaluate_vae")
