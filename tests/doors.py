@@ -29,6 +29,7 @@ from sora_nb.probes import cases, diversity, exact, results, shapes
 from sora_nb.probes.parsers import judge, read
 from sora_nb.runs import Run
 from sora_nb.sora import Sora
+from sora_nb.tokenizer import Tokenizer, fit_tokenizer
 from sora_nb.training import train_dit
 from sora_nb.growing import grow
 from sora_nb.vae import VAEConfig, VideoVAE
@@ -323,11 +324,11 @@ DOORS = {
         small=torch.zeros(2, 2), shape=(4, 4), generator=torch.Generator())),
     "noise": Door(D.noise, dict(shape=(2, 4, 4), seed=0, doublings=1)),
     # words
-    "Tokenizer": Door(text.Tokenizer, dict(source=sora().tokenizer.to_json())),
+    "Tokenizer": Door(Tokenizer, dict(source=sora().tokenizer.to_json())),
     "Tokenizer.encode": Door(lambda **k: sora().tokenizer.encode(**k), dict(prompts=[PROMPT])),
     "Tokenizer.decode": Door(lambda **k: sora().tokenizer.decode(**k), dict(
         ids=torch.tensor([[1, 70, 2]]))),
-    "fit_tokenizer": Door(text.fit_tokenizer, dict(corpus=[PROMPT], vocab_size=400)),
+    "fit_tokenizer": Door(fit_tokenizer, dict(corpus=[PROMPT], vocab_size=400)),
     "TextConfig.size": Door(text.TextConfig.size, dict(name="nano", vocab_size=400)),
     "TextEncoder": Door(lambda **k: sora().text_encoder(**k).tokens, dict(
         ids=torch.ones(1, 3).long(), mask=torch.ones(1, 3).bool())),
@@ -499,7 +500,8 @@ INNER = _named(
     vae="Encoder Decoder CausalVAE lookback check_stream StreamingVAE",
     sampling="advance stack_contexts Flow start Step",
     diffusion="Path LinearPath CosinePath DDPMPath same_shape check_count",
-    text="warn_cut check_ids with_vocabulary HFTokenizer",
+    tokenizer="warn_cut check_ids",
+    text="with_vocabulary HFTokenizer",
     patches="time_axis Group",
     losses="kl_divergence scale_loss",
     denoiser="Parts Denoiser vaes_for",

@@ -16,7 +16,8 @@ from sora_nb.loop import Recipe
 from sora_nb.mix import Mix, draw_piece
 from sora_nb.reading import (Reader, answers, hue_tokens, learn_to_read, of_ground, pages,
                              questions_of, reader_for)
-from sora_nb.text import TextConfig, TextEncoder, fit_tokenizer
+from sora_nb.text import TextConfig, TextEncoder
+from sora_nb.tokenizer import fit_tokenizer
 from sora_nb.training import DiTTraining, train_dit
 from sora_nb.vae_training import VAETraining
 from sora_nb.video import Video

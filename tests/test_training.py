@@ -27,7 +27,8 @@ from sora_nb.mix import Mix
 from sora_nb.pixels import ClipPool, held_out_clips, vae_batch
 from sora_nb.reading import reader_for
 from sora_nb.runs import fit
-from sora_nb.text import TextConfig, TextEncoder, fit_tokenizer
+from sora_nb.text import TextConfig, TextEncoder
+from sora_nb.tokenizer import fit_tokenizer
 from sora_nb.training import DiTTraining, train_dit
 from sora_nb.vae import VAEConfig, VideoVAE
 from sora_nb.vae_training import VAETraining, evaluate_vae, train_vae
