@@ -33,9 +33,9 @@ def train_vae(args: argparse.Namespace) -> None:
     import torch
 
     from sora_nb.checkpoints import history_of, locate_checkpoint, read_card
-    from sora_nb.training import train_vae
     from sora_nb.tuning import tune_vae
     from sora_nb.vae import VAEConfig, VideoVAE
+    from sora_nb.vae_training import train_vae
     from sora_nb.world.sampler import World
 
     if args.data:

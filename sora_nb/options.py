@@ -28,7 +28,7 @@ def styles_of(wanted: dict[str, float] | tuple[str, ...]) -> tuple[float, ...]:
 
 def mix_of(args: argparse.Namespace):
     "The shares of the training mix that the options name."
-    from sora_nb.data import Mix
+    from sora_nb.mix import Mix
 
     told = args.styles and dict(styles=styles_of(args.styles))
     return Mix(image=args.images, short=args.cuts * (1 - args.images), window=args.windows,
