@@ -17,7 +17,7 @@ from .options import (
 from .sources import folder_clips, latent_data, latents
 
 # %% ../nbs/20c_commands.ipynb #e06aa25c
-FOR_WORLD = dict(labels=0.25, evaluate=256)  # options of train vae for clips of the world alone
+FOR_WORLD = dict(labels=0.25, rough=0.15, evaluate=256)  # options of train vae for clips of the world alone
 
 
 def refuse_world_options(args: argparse.Namespace) -> None:
@@ -33,6 +33,7 @@ def train_vae(args: argparse.Namespace) -> None:
     import torch
 
     from sora_nb.checkpoints import history_of, locate_checkpoint, read_card
+    from sora_nb.losses import LossWeights
     from sora_nb.tuning import tune_vae
     from sora_nb.vae import VAEConfig, VideoVAE
     from sora_nb.vae_training import train_vae
@@ -54,7 +55,8 @@ def train_vae(args: argparse.Namespace) -> None:
         run = tune_vae(vae, clips, history=history, **wishes)
     else:
         run = train_vae(vae, World(), World(split="iid"), evaluate=args.evaluate,
-                        labels=args.labels, history=history, **wishes)
+                        labels=args.labels, terms=LossWeights(rough=args.rough),
+                        history=history, **wishes)
     print(args.out or run.weights)
 
 
@@ -106,6 +108,8 @@ def _add_both(p: argparse.ArgumentParser, name: str) -> None:
 
 def _add_vae(p: argparse.ArgumentParser) -> None:
     "The options of train vae alone."
+    p.add_argument("--rough", type=weight, default=FOR_WORLD["rough"],
+                   help="noise that latents learn to bear, in deviations (default: %(default)s)")
     p.add_argument("--evaluate", type=natural, default=FOR_WORLD["evaluate"],
                    help="held-out clips of the world to score (default: 256)")
     p.add_argument("--data", type=place, help="folder of videos (default: our world)")

@@ -5,6 +5,7 @@
 # %% ../nbs/08b_train_vae.ipynb #af8c0d93
 from __future__ import annotations
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from .disk import Run, check_out, plain_config
 from .door import between, door
 from .labels import Readout, latent_misread
 from .loop import Recipe, Training, forward_flops
-from .losses import vae_loss
+from .losses import LossWeights, vae_loss
 from .measures import decibel, motion_kept, object_psnr, squared_error
 from .pixels import ClipPool, PixelBatch, held_out_clips, vae_batch
 from .runs import fit
@@ -33,11 +34,13 @@ HUE_SHARE = 0.3  # what a misread hue costs, if a misread kind costs 1: hues are
 class VAETraining(Training):
     """Trains a `VideoVAE` on `PixelBatch`es with `vae_loss`.
 
-    labels: how much it costs if one matrix cannot read from noisy latents what is seen where."""
+    labels: how much it costs if one matrix cannot read from noisy latents what is seen where.
+    terms: what the parts of `vae_loss` count."""
 
-    def __init__(self, vae: nn.Module, recipe: Recipe, labels: float = 0.0) -> None:
+    def __init__(self, vae: nn.Module, recipe: Recipe, labels: float = 0.0,
+                 terms: LossWeights = LossWeights()) -> None:
         super().__init__(recipe)
-        self.vae, self._flops, self.labels = vae, {}, labels
+        self.vae, self._flops, self.labels, self.terms = vae, {}, labels, terms
         self.readout = Readout(vae.config.latent) if labels else None
 
     def loss(self, batch: PixelBatch, generator: torch.Generator) -> tuple[Tensor, dict]:
@@ -46,7 +49,8 @@ class VAETraining(Training):
             self._flops[x.shape] = 3 * forward_flops(self.vae, x)  # backward = 2 forwards
         seen: dict[str, Tensor] = {}
         loss, parts = vae_loss(self.vae, batch.pixels, batch.weight, generator=generator,
-                               rows=batch.rows, tap=seen.__setitem__)
+                               rows=batch.rows, tap=seen.__setitem__,
+                               terms=self.terms)
         parts = {"scale": float("nan"), **parts}  # a share of the steps has this part
         if self.readout and batch.codes is not None:
             hue, kind = latent_misread(seen["latents"], batch.codes, self.readout, generator,
@@ -84,11 +88,13 @@ def evaluate_vae(vae: nn.Module, world, n: int = 256) -> dict[str, float]:
 def train_vae(vae: nn.Module, world, held_out, *, name: str = "vae", out: str | Path | None = None,
               pool: int = 256, fresh: int = 1, restart: bool = False, workers: int = 0,
               save_every: float = 60.0, quiet: bool | None = None, calibrate: int = 128,
-              evaluate: int = 256, labels: float = 0.25, devices: int = 1, command: str = "",
-              history: Sequence[dict] = (), **recipe) -> Run:
+              evaluate: int = 256, labels: float = 0.25, terms: LossWeights = LossWeights(),
+              devices: int = 1, command: str = "", history: Sequence[dict] = (),
+              **recipe) -> Run:
     """Train `vae` on clips of `world`, score it on `held_out`, export it to `out` (or the run).
 
     labels: how much it costs if latents do not say what is seen where (lesson *Labels*).
+    terms: what the parts of `vae_loss` count.
     calibrate, evaluate: clips for the statistics of the latents, and for the scores.
     devices: processes that share each batch, one a GPU or CPU core.
     history: of the weights that it goes on from (`checkpoints.history_of` their card).
@@ -97,15 +103,16 @@ def train_vae(vae: nn.Module, world, held_out, *, name: str = "vae", out: str | 
     statistics = held_out_clips(world, calibrate)  # drawn later; raises now if there are too few
     if evaluate:
         held_out_clips(held_out, evaluate)
-    module = VAETraining(vae, Recipe(**recipe), labels)
+    module = VAETraining(vae, Recipe(**recipe), labels, terms)
     run = Run(name, dict(module.recipe.fixed(), model=plain_config(vae), world=world.card,
-                         pool=pool, fresh=fresh, labels=labels), restart)
+                         pool=pool, fresh=fresh, labels=labels, terms=asdict(terms)), restart)
     clips = ClipPool(world, pool)
     fit(module, partial(vae_batch, clips, module.recipe.seed, fresh=fresh), run,
         save_every=save_every, workers=workers, quiet=quiet, devices=devices)
     vae.fit_latent_stats(x for x, _ in statistics)
     scores = evaluate_vae(vae, held_out, evaluate) if evaluate else {}
-    tensors, card = module.export(command=command, data=world.card, scores=scores, labels=labels)
+    tensors, card = module.export(command=command, data=world.card, scores=scores, labels=labels,
+                                  terms=asdict(terms))
     if history:
         card["history"] = list(history)
         card["total"] = totals(card)
