@@ -16,7 +16,8 @@ from typing import Callable
 
 # %% ../nbs/21_cli.ipynb #42561e67
 from .arguments import Parser, natural, one_line, output, positive
-from .commands import add_encode, add_train
+from .commands import add_train
+from .encoding import add_encode
 from .evaluations import add_evaluate
 
 # %% ../nbs/21_cli.ipynb #8632f69b

@@ -23,7 +23,8 @@ from .lexicon import Understood, understand
 from .orders import Shape
 from .patches import pack, unpatchify
 from .sampling import Step, trajectory
-from .text import Context, TextConfig, TextEncoder, Tokenizer
+from .text import Context, TextConfig, TextEncoder
+from .tokenizer import Tokenizer
 from .vae import VideoVAE
 from .video import Video
 from .world.captions import CAPTION_VERSION

@@ -42,6 +42,15 @@ class Distilling(DiTTraining):
     Progressive and guided distillation, arXiv 2202.00512 and 2210.03142."""
     steps, walk, scale = 4, 4, 4.0
 
+    @classmethod
+    def of(cls, use: dict, steps: int = 4) -> type[Distilling]:
+        "For `steps` jumps of a teacher that is used with `steps` and `guidance_scale`."
+        whole, scale = use.get("steps", 16), use.get("guidance_scale", 4.0)
+        if whole <= steps or whole % steps:
+            raise ValueError(f"a teacher of {whole} steps cannot be taught to jump in {steps}: it "
+                             f"takes a number below {whole} that divides it")
+        return type(cls.__name__, (cls,), dict(steps=steps, walk=whole // steps, scale=scale))
+
     def __init__(self, dit: nn.Module, text: nn.Module, tokenizer, *args, **facts) -> None:
         use = dict(steps=self.steps, guidance_scale=1.0)
         super().__init__(dit, text.requires_grad_(False), tokenizer, *args, use=use, **facts)

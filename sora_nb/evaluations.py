@@ -70,7 +70,7 @@ def measure_vae(args: argparse.Namespace) -> dict:
 
 def pixel_scores(vae, args: argparse.Namespace, families) -> dict[str, float]:
     "What `evaluate_vae` says of clips of these families, as far as it is a number."
-    from sora_nb.training import evaluate_vae
+    from sora_nb.vae_training import evaluate_vae
     from sora_nb.world.sampler import World
 
     scores = evaluate_vae(vae, World(args.seed, args.split, families), args.clips)

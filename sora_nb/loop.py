@@ -10,12 +10,14 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 
 # %% auto #0
-__all__ = ['Recipe', 'PowerEMA', 'DivergedError', 'Training']
+__all__ = ['Recipe', 'PowerEMA', 'forward_flops', 'DivergedError', 'Training']
 
 # %% ../nbs/08b_loop.ipynb #ef71acb1
 import lightning as L
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 # %% ../nbs/08b_loop.ipynb #d1c0f9d2
 from .data import NOISE, step_generator
@@ -84,6 +86,16 @@ class PowerEMA:
             mine = self.weights[key].to(p)
             self.weights[key] = p.detach().float().clone()
             p.copy_(mine)
+
+# %% ../nbs/08b_loop.ipynb #45872ec4
+@torch.no_grad()
+def forward_flops(network: nn.Module, *inputs: Tensor) -> int:
+    """FLOPs of `network(*inputs)`: its matrix products and convolutions, counted as they run.
+
+    With plain attention: torch does not count the fused kernel that CPUs use."""
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        network(*inputs)
+    return counter.get_total_flops()
 
 # %% ../nbs/08b_loop.ipynb #8775665d
 class DivergedError(ValueError):

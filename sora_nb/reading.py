@@ -19,7 +19,7 @@ from torch import Tensor, nn
 # %% ../nbs/08ac_reading.ipynb #5375d801
 from .attention import rms
 from .latents import LatentDataset
-from .text import Tokenizer
+from .tokenizer import Tokenizer
 from .world.words import WORDS
 
 # %% ../nbs/08ac_reading.ipynb #5cd2f3b3
@@ -88,7 +88,7 @@ class Reader(nn.Module):
         self.head = nn.Linear(width, sum(self.sizes))
         if not self.pointers:
             raise ValueError("this tokenizer has no token that is a word for a hue: fit one on "
-                             "captions (text.fit_tokenizer)")
+                             "captions (tokenizer.fit_tokenizer)")
 
     def ask(self, ids: Tensor, things: Sequence[dict]) -> tuple[Tensor, Tensor]:
         "Words that point at a thing: places `[m,2]` (row, position), right answers `[m, kinds]`."

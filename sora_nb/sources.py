@@ -53,7 +53,7 @@ def latent_data(folder: Path):
 def tokenizer_for(data):
     "A tokenizer that knows the words of our world and those of the captions of `data`."
     from sora_nb.lexicon import lexicon
-    from sora_nb.text import fit_tokenizer
+    from sora_nb.tokenizer import fit_tokenizer
     from sora_nb.world.captions import caption_corpus
 
     corpus = caption_corpus(6000)

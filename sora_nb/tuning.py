@@ -25,8 +25,8 @@ from .loop import Recipe
 from .measures import decibel, squared_error
 from .pixels import vae_batch
 from .runs import fit
-from .training import VAETraining
 from .vae import VideoVAE
+from .vae_training import VAETraining
 from .video import Video
 
 # %% ../nbs/08h_tuning.ipynb #2486cf04

@@ -13,7 +13,6 @@ from sora_nb import (checkpoints, diffusion as D, lexicon, losses, masks, measur
                      text)
 from sora_nb.clips import clip_lengths, even_picks, fit_size, native_fps, survey
 from sora_nb.cuts import cut_scores, find_cuts, looks
-from sora_nb.data import Mix
 from sora_nb.dit import DiT, DiTConfig, dit_flops
 from sora_nb.files import append, read_json
 from sora_nb.folder import FolderClips, FolderRecipe, plan
@@ -21,6 +20,7 @@ from sora_nb.items import BlockMeans, VideoItems
 from sora_nb.latents import LatentDataset, encode_items, encode_world
 from sora_nb.listing import list_folder
 from sora_nb.loop import Recipe
+from sora_nb.mix import Mix
 from sora_nb.orders import Shape
 from sora_nb.patches import (Grid, Segments, coordinates, pack, pack_budget, patchify, unpack,
                              unpatchify)
@@ -29,9 +29,11 @@ from sora_nb.probes import cases, diversity, exact, results, shapes
 from sora_nb.probes.parsers import judge, read
 from sora_nb.runs import Run
 from sora_nb.sora import Sora
-from sora_nb.training import train_dit, train_vae
+from sora_nb.tokenizer import Tokenizer, fit_tokenizer
+from sora_nb.training import train_dit
 from sora_nb.growing import grow
 from sora_nb.vae import VAEConfig, VideoVAE
+from sora_nb.vae_training import train_vae
 from sora_nb.video import Video, display_factor, grid, strip
 from sora_nb.world import (biting, families, film, game, hiding, levels, mixture, optics, painting,
                            physics, shots)
@@ -322,11 +324,11 @@ DOORS = {
         small=torch.zeros(2, 2), shape=(4, 4), generator=torch.Generator())),
     "noise": Door(D.noise, dict(shape=(2, 4, 4), seed=0, doublings=1)),
     # words
-    "Tokenizer": Door(text.Tokenizer, dict(source=sora().tokenizer.to_json())),
+    "Tokenizer": Door(Tokenizer, dict(source=sora().tokenizer.to_json())),
     "Tokenizer.encode": Door(lambda **k: sora().tokenizer.encode(**k), dict(prompts=[PROMPT])),
     "Tokenizer.decode": Door(lambda **k: sora().tokenizer.decode(**k), dict(
         ids=torch.tensor([[1, 70, 2]]))),
-    "fit_tokenizer": Door(text.fit_tokenizer, dict(corpus=[PROMPT], vocab_size=400)),
+    "fit_tokenizer": Door(fit_tokenizer, dict(corpus=[PROMPT], vocab_size=400)),
     "TextConfig.size": Door(text.TextConfig.size, dict(name="nano", vocab_size=400)),
     "TextEncoder": Door(lambda **k: sora().text_encoder(**k).tokens, dict(
         ids=torch.ones(1, 3).long(), mask=torch.ones(1, 3).bool())),
@@ -493,11 +495,13 @@ INNER = _named(
         "front_pad edge_pad crop CausalConv ChannelNorm ResBlock run_blocks match_channels "
         "Shortcut"),
     linear="maker prefers_onednn Product multiply product_flops Linear",
-    dit="SwiGLU modulate distinct fourier Conditioning Pack Block place clock",
+    blocks="SwiGLU modulate distinct fourier Conditioning Pack Block",
+    dit="place clock",
     vae="Encoder Decoder CausalVAE lookback check_stream StreamingVAE",
     sampling="advance stack_contexts Flow start Step",
     diffusion="Path LinearPath CosinePath DDPMPath same_shape check_count",
-    text="warn_cut check_ids with_vocabulary HFTokenizer",
+    tokenizer="warn_cut check_ids",
+    text="with_vocabulary HFTokenizer",
     patches="time_axis Group",
     losses="kl_divergence scale_loss",
     denoiser="Parts Denoiser vaes_for",
@@ -507,9 +511,9 @@ INNER = _named(
         "positive natural amount amounts weight share place output rate names shares one_line Parser "
         "attempt understood"),
     cli="generate add_generate card_line describe info add_info parser main",
-    commands=(
-        "train_vae train_dit refuse_world_options mix_of styles_of reading_of to_train "
-        "another_size options add_train encode encode_clips add_encode"),
+    options="mix_of styles_of reading_of to_train another_size distilling_of options",
+    commands="train_vae train_dit refuse_world_options add_train",
+    encoding="encode encode_clips add_encode",
     evaluations=(
         "chosen judged generator measure_fidelity measure_vae pixel_scores measure_parsers "
         "measure_diversity measure_memory exact_lines value_lines result_table check_folder "
@@ -536,16 +540,17 @@ INNER = _named(
     plain="Notice words_of",
     pixels="ClipPool PixelBatch vae_batch held_out_clips",
     # what a training is made of: built and called by train_vae, train_dit, encode_world
-    data=(
-        "StepDataset step_generator Piece piece_of draw_piece noise_levels divide TokenBatch "
-        "assemble token_batch"),
+    mix="Piece piece_of draw_piece noise_levels",
+    data="StepDataset step_generator divide TokenBatch assemble token_batch",
     labels="codes_of cell_codes shares",
-    loop="PowerEMA DivergedError Training",
+    disk="check_out plain_config",
+    loop="PowerEMA DivergedError Training forward_flops",
     ranks="launch Ranks placement",
     asking="shown_hue Asker",
     reading="word_tokens hue_tokens of_ground questions_of graded Reader pages reader_for",
     runs="Keeper progress_line fit",
-    training="forward_flops VAETraining DiTTraining held_out_batches",
+    vae_training="VAETraining",
+    training="DiTTraining held_out_batches",
     tuning="FolderPool",
     distilling="stops walk Distilling",
     growing="lay seats modulations refuse_misfit",
@@ -672,6 +677,6 @@ OPEN = _named(
     reading="answers learn_to_read",
     readings="readings",
     synonyms="conjugate plural",
-    training="evaluate_vae",
     tuning="folder_psnr split_clips tune_vae",
-    typos="Speller distance is_slip")
+    typos="Speller distance is_slip",
+    vae_training="evaluate_vae")

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from sora_nb.dit import DiT, DiTConfig
 from sora_nb.latents import LatentCache, LatentDataset
 from sora_nb.pixels import PixelBatch
-from sora_nb.text import TextConfig, TextEncoder, fit_tokenizer
+from sora_nb.text import TextConfig, TextEncoder
+from sora_nb.tokenizer import fit_tokenizer
 from sora_nb.vae import VAEConfig, VideoVAE
 
 WORDS = "a red green blue ball cube cone rolls falls waits left right at night".split()

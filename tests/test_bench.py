@@ -11,7 +11,7 @@ import bench_packing as packing
 import bench_peers as peers
 import bench_table
 from sora_nb.dit import DiT, DiTConfig
-from sora_nb.training import forward_flops
+from sora_nb.loop import forward_flops
 
 BUDGET = 512
 

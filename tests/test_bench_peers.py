@@ -12,8 +12,9 @@ from diffusers.models.autoencoders.autoencoder_kl_cosmos import (  # noqa: E402
     CosmosPatchEmbed3d, CosmosUnpatcher3d)
 from diffusers.models.transformers.transformer_wan import (  # noqa: E402
     WanRotaryPosEmbed, WanTransformerBlock)
-from sora_nb import attention, dit, measures  # noqa: E402
-from sora_nb.dit import Block, DiTConfig, Pack  # noqa: E402
+from sora_nb import attention, blocks, measures  # noqa: E402
+from sora_nb.blocks import Block, Pack  # noqa: E402
+from sora_nb.dit import DiTConfig  # noqa: E402
 from sora_nb.patches import Grid, Segments  # noqa: E402
 
 GRID, WIDTH = Grid(3, 4, 5), 64  # one head of 64: Wan normalizes queries over all heads together
@@ -92,7 +93,7 @@ def wan_block():
 @torch.no_grad()
 def copied(wan, pairs=PAIRS):
     "Our block with the weights of Wan's, its LayerNorm before the text, and its feed-forward layer."
-    ours = Block(DiTConfig(width=WIDTH, head_dim=WIDTH, context_dim=WIDTH))
+    ours = Block(WIDTH, WIDTH, WIDTH, DiTConfig(width=WIDTH, head_dim=WIDTH).hidden)
     attn, cross = wan.attn1, wan.attn2
     ours.attn.qkv.weight.copy_(torch.cat(
         [attn.to_q.weight[pairs], attn.to_k.weight[pairs], attn.to_v.weight]))
@@ -125,7 +126,7 @@ def check_block(ours, wan):
 
 def test_a_block_is_wans_where_they_agree(theirs, monkeypatch):
     "Wan centres (LayerNorm), has GELU and biases; with those three in place the rest is ours."
-    monkeypatch.setattr(dit, "rms", lambda x: F.layer_norm(x, x.shape[-1:], eps=1e-6))
+    monkeypatch.setattr(blocks, "rms", lambda x: F.layer_norm(x, x.shape[-1:], eps=1e-6))
     wan = wan_block()
     check_block(copied(wan), wan)
     with pytest.raises(AssertionError, match="differs"):

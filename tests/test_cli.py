@@ -15,6 +15,7 @@ from sora_nb import checkpoints, evaluations
 from sora_nb.checkpoints import load_checkpoint, save_checkpoint
 from sora_nb.cli import main
 from sora_nb.probes.results import read_result, write_result
+from sora_nb.sora import Sora
 from sora_nb.vae import VideoVAE
 from sora_nb.video import Video
 
@@ -130,6 +131,21 @@ def test_an_autoencoder_gets_more_channels_that_are_learnt(here, folder, capsys)
     assert (has["dit.out.weight"][:64].float() - had["dit.out.weight"].float()).abs().max() < 1e-3
     assert main(["train", "vae", "--init", "vae", "--latent", "8", *tiny, "--name", "less"]) == 2
     assert "cannot become 8" in capsys.readouterr().err
+
+
+def test_a_student_of_few_steps(here, folder, capsys):
+    "train dit --distill: the text encoder stays, the card says how to use it; generate asks less."
+    assert main(["encode", "--clips", "4", "--out", "latents"]) == 0
+    train = ["train", "dit", "--data", "latents", "--steps", "2", "--distill", "4"]
+    assert main(train) == 2 and "needs a teacher" in capsys.readouterr().err
+    train += ["--init", "dit", "--lr", "1e-3", "--out", "few.safetensors"]
+    assert main([*train[:-1], "no.safetensors", "--distill", "3"]) == 2
+    assert "cannot be taught to jump in 3" in capsys.readouterr().err
+    assert main(train) == 0
+    (had, _), (has, card) = (load_checkpoint(path) for path in (folder / "dit", "./few"))
+    changed = {k.split(".")[0] for k, x in has.items() if not torch.equal(x, had[k])}
+    assert changed == {"dit"} and card["use"] == dict(steps=4, guidance_scale=1.0)
+    assert len(list(Sora.from_pretrained("./few.safetensors").trajectory("a ball"))) == 4
 
 
 def test_milestones_and_the_course_of_the_rate(here, folder):

@@ -43,7 +43,8 @@ from sora_nb.probes.results import make_result, read_result, write_result
 from sora_nb.probes.shapes import shape_net
 from sora_nb.runs import fit
 from sora_nb.sora import Sora
-from sora_nb.text import HFTextEncoder, Tokenizer, fit_tokenizer
+from sora_nb.text import HFTextEncoder
+from sora_nb.tokenizer import Tokenizer, fit_tokenizer
 from sora_nb.training import DiTTraining
 from sora_nb.vae import VideoVAE
 from sora_nb.video import Video

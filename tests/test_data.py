@@ -1,4 +1,4 @@
-"Contracts of sora_nb.pixels, .latents and .data, each with broken variants that its check rejects."
+"Contracts of sora_nb.pixels, .latents, .mix and .data, each with broken variants that its check rejects."
 import json
 from collections.abc import Sequence
 from functools import partial
@@ -9,13 +9,14 @@ import torch
 from torch.utils.data import DataLoader
 
 from sora_nb import data, latents, masks, pixels
-from sora_nb.data import Mix, StepDataset, assemble, step_generator, token_batch
+from sora_nb.data import StepDataset, assemble, step_generator, token_batch
 from sora_nb.files import append
 from sora_nb.folder import encode_folder
 from sora_nb.items import (
     CAPTIONS, BlockMeans, Item, VideoItems, WorldItems, encode_item, leaves_out)
 from sora_nb.latents import LatentCache, LatentDataset, encode_items, encode_world
-from sora_nb.patches import unpatchify
+from sora_nb.mix import Mix, _prompt, draw_piece
+from sora_nb.patches import Grid, unpatchify
 from sora_nb.video import Video
 from sora_nb.world.sampler import World
 
@@ -408,7 +409,7 @@ def test_token_batch(cache):
 
     def unsorted(step):
         rng = np.random.default_rng(step)
-        pieces = [data.draw_piece(rng, cache, "short", Mix()) for _ in range(60)]
+        pieces = [draw_piece(rng, cache, "short", Mix()) for _ in range(60)]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(data, "sorted", lambda x, key: list(x), raising=False)
             return assemble(pieces, rng, step_generator(0, step, 1), Mix())
@@ -438,7 +439,7 @@ def test_tokens_are_the_latents(cache):
 
 def pieces(cache, mix, n=400):
     rng = np.random.default_rng(0)
-    return [data.draw_piece(rng, cache, "medium", mix) for _ in range(n)]
+    return [draw_piece(rng, cache, "medium", mix) for _ in range(n)]
 
 
 def times(piece):
@@ -509,7 +510,7 @@ def test_known_frames():
     with pytest.raises(AssertionError):
         check_known(lambda rng, kind, rows: masks.known_frames(rng, kind, rows)[::-1])
     for _ in range(50):
-        box = masks.known_box(np.random.default_rng(_), data.Grid(3, 4, 6))
+        box = masks.known_box(np.random.default_rng(_), Grid(3, 4, 6))
         assert (box == box[:1]).all() and 0 < (~box).sum() and box.any()
 
 
@@ -542,7 +543,7 @@ def test_places_are_said_of_first_frames_only(cache):
     for mix, allowed in ((Mix(**later), False), (Mix(**later | dict(window=0)), True),
                          (Mix(**later | dict(window=0, ring=1)), False)):
         rng = np.random.default_rng(0)
-        prompts = [data.draw_piece(rng, cache, "detailed", mix).prompt for _ in range(40)]
+        prompts = [draw_piece(rng, cache, "detailed", mix).prompt for _ in range(40)]
         assert any("at the left" in p for p in prompts) == allowed
 
 
@@ -564,4 +565,4 @@ def test_captions_leave_nothing_out(tmp_path):
 
     def anything(rng, record, style, mix):
         return record["captions"][style][0]
-    assert silent(data._prompt) == 0 < 5 < silent(anything)
+    assert silent(_prompt) == 0 < 5 < silent(anything)

@@ -34,7 +34,7 @@ import junk
 import sora_nb
 from doors import DOORS
 from sora_nb import disk, files, folder, listing
-from sora_nb import text as sora_text
+from sora_nb import tokenizer as sora_tokenizer
 from sora_nb.checkpoints import CheckpointError, load_checkpoint, read_card, save_checkpoint
 from sora_nb.cli import main
 from sora_nb.clips import survey
@@ -47,7 +47,8 @@ from sora_nb.latents import LatentCache, LatentDataset
 from sora_nb.listing import list_folder
 from sora_nb.probes.results import read_result, write_result
 from sora_nb.sora import Sora
-from sora_nb.text import HFTextEncoder, Tokenizer
+from sora_nb.text import HFTextEncoder
+from sora_nb.tokenizer import Tokenizer
 from sora_nb.vae import VideoVAE
 from sora_nb.video import Video
 from sora_nb.world.sampler import World
@@ -403,7 +404,7 @@ def test_devices_sockets_and_folders_are_refused(name, here):
 
 @pytest.mark.parametrize("name", ("metadata.jsonl", "caption", "tokenizer", "run", "log", "plans"))
 def test_who_waits_is_found(name, here, monkeypatch):
-    for module in (files, folder, disk, listing, sora_text):
+    for module in (files, folder, disk, listing, sora_tokenizer):
         monkeypatch.setattr(module, "ordinary", Path)
     with pytest.raises(AssertionError, match="waits"):
         check_odd(name, here, os.mkfifo, "is a named pipe", 0.5)

@@ -21,7 +21,7 @@ from sora_nb.formats import write_frames
 from sora_nb.items import BlockMeans
 from sora_nb.latents import LatentDataset
 from sora_nb.listing import list_folder, read_captions
-from sora_nb.text import Tokenizer
+from sora_nb.tokenizer import Tokenizer
 from sora_nb.tuning import FolderPool, split_clips
 from sora_nb.video import Video
 from sora_nb.world import captions

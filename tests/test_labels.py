@@ -6,18 +6,20 @@ import pytest
 import torch
 
 import made
-from sora_nb import data as data_module
-from sora_nb.data import NOISE, Mix, draw_piece, step_generator, token_batch
+from sora_nb.data import NOISE, step_generator, token_batch
 from sora_nb.dit import DiT, DiTConfig
 from sora_nb.labels import (HUE_NAMES, KIND_NAMES, UNKNOWN, Readout, cell_codes, codes_of,
                             latent_misread, misread, pixel_codes)
 from sora_nb.items import BlockMeans, VideoItems, things_of
 from sora_nb.latents import LatentDataset, encode_items, encode_world
 from sora_nb.loop import Recipe
+from sora_nb.mix import Mix, draw_piece
 from sora_nb.reading import (Reader, answers, hue_tokens, learn_to_read, of_ground, pages,
                              questions_of, reader_for)
-from sora_nb.text import TextConfig, TextEncoder, fit_tokenizer
-from sora_nb.training import DiTTraining, VAETraining, train_dit
+from sora_nb.text import TextConfig, TextEncoder
+from sora_nb.tokenizer import fit_tokenizer
+from sora_nb.training import DiTTraining, train_dit
+from sora_nb.vae_training import VAETraining
 from sora_nb.video import Video
 from sora_nb.world.backdrop import object_color
 from sora_nb.world.captions import STYLES, write

@@ -23,8 +23,9 @@ from sora_nb.loop import DivergedError, Recipe, Training
 from sora_nb.pixels import PixelBatch
 from sora_nb.ranks import launch
 from sora_nb.runs import fit
-from sora_nb.training import DiTTraining, VAETraining
+from sora_nb.training import DiTTraining
 from sora_nb.losses import vae_loss
+from sora_nb.vae_training import VAETraining
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
 STEPS = 12
@@ -140,7 +141,7 @@ def test_same_curve_of_the_transformer(data):
 def test_same_curve_of_the_autoencoder(data):
     check_same_curve(trained, vae, data)
     for patch in (changed_part(PixelBatch, plain_mean),
-                  lambda monkey: monkey.setattr("sora_nb.training.vae_loss", own_weights)):
+                  lambda monkey: monkey.setattr("sora_nb.vae_training.vae_loss", own_weights)):
         with pytest.raises(AssertionError):
             check_same_curve(broken_training(patch), vae, data)
 

@@ -17,18 +17,21 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from sora_nb import disk, runs
-from sora_nb.data import Mix, token_batch
+from sora_nb.data import token_batch
 from sora_nb.disk import Run
 from sora_nb.dit import DiT, DiTConfig
 from sora_nb.latents import LatentDataset, encode_world
 from sora_nb.loop import DivergedError, PowerEMA, Recipe, Training
 from sora_nb.measures import decibel
+from sora_nb.mix import Mix
 from sora_nb.pixels import ClipPool, held_out_clips, vae_batch
 from sora_nb.reading import reader_for
 from sora_nb.runs import fit
-from sora_nb.text import TextConfig, TextEncoder, fit_tokenizer
-from sora_nb.training import DiTTraining, VAETraining, evaluate_vae, train_dit, train_vae
+from sora_nb.text import TextConfig, TextEncoder
+from sora_nb.tokenizer import fit_tokenizer
+from sora_nb.training import DiTTraining, train_dit
 from sora_nb.vae import VAEConfig, VideoVAE
+from sora_nb.vae_training import VAETraining, evaluate_vae, train_vae
 from sora_nb.world.sampler import World
 
 

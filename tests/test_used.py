@@ -185,7 +185,8 @@ def test_a_story_with_eight_colours_is_read():
 def test_reading_is_in_the_account(here):
     from sora_nb.dit import DiT, DiTConfig
     from sora_nb.latents import LatentDataset
-    from sora_nb.text import TextConfig, TextEncoder, fit_tokenizer
+    from sora_nb.text import TextConfig, TextEncoder
+    from sora_nb.tokenizer import fit_tokenizer
     from sora_nb.training import train_dit
     data = LatentDataset(encode_world(BlockMeans(), World(0, families=["attributes"]), here / "c",
                                       6, quiet=True))

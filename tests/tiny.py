@@ -6,7 +6,8 @@ import torch
 
 from sora_nb.checkpoints import read_card, save_checkpoint
 from sora_nb.dit import DiT, DiTConfig
-from sora_nb.text import TextConfig, TextEncoder, fit_tokenizer
+from sora_nb.text import TextConfig, TextEncoder
+from sora_nb.tokenizer import fit_tokenizer
 from sora_nb.vae import VAEConfig, VideoVAE
 from sora_nb.world.captions import CAPTION_VERSION
 from sora_nb.world.scenes import WORLD_VERSION

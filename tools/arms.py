@@ -19,11 +19,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sora_nb.attention import rotary
-from sora_nb.data import Mix
+from sora_nb.blocks import Pack, distinct, modulate
 from sora_nb.diffusion import add_noise, target
 from sora_nb.disk import run_folder
-from sora_nb.dit import DiT, Pack, clock, distinct, modulate, place
+from sora_nb.dit import DiT, clock, place
 from sora_nb.latents import LatentDataset
+from sora_nb.mix import Mix
 from sora_nb.patches import Segments
 from sora_nb.probes.results import make_result, write_result
 from sora_nb.reading import learn_to_read

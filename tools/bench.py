@@ -26,11 +26,11 @@ from bench_table import met
 from sora_nb import Sora
 from sora_nb.checkpoints import find_checkpoint, read_card
 from sora_nb.linear import multiply
+from sora_nb.loop import forward_flops
 from sora_nb.patches import patchify, unpatchify
 from sora_nb.probes.results import make_result, write_result
 from sora_nb.sampling import sample, schedule
 from sora_nb.text import Context
-from sora_nb.training import forward_flops
 
 CLIPS, STEPS, SCALE = 16, 16, 4.0  # of a training step; of a sampling, and its guidance
 PIECES, BUDGET = 192, 2048         # samples of the training mix, tokens of a pack

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sora_nb.data import Mix, Piece, TokenBatch, assemble, draw_piece, piece_of, step_generator
+from sora_nb.data import TokenBatch, assemble, step_generator
 from sora_nb.diffusion import add_noise, target
 from sora_nb.latents import Sample
+from sora_nb.mix import Mix, Piece, draw_piece, piece_of
 from sora_nb.patches import Segments
 from sora_nb.text import Context
 from sora_nb.world.captions import STYLES

@@ -18,13 +18,13 @@ import torch
 
 from plain import GRID, Plain, batches, ddim, noise_loss
 from sora_nb.checkpoints import cache_dir
-from sora_nb.data import Mix
 from sora_nb.latents import LatentDataset
-from sora_nb.loop import PowerEMA
+from sora_nb.loop import PowerEMA, forward_flops
+from sora_nb.mix import Mix
 from sora_nb.patches import unpatchify
 from sora_nb.probes.fidelity import evaluate_fidelity
 from sora_nb.probes.results import make_result, write_result
-from sora_nb.training import forward_flops, train_dit
+from sora_nb.training import train_dit
 from sora_nb.vae import VideoVAE
 from sora_nb.video import Video
 from trials import BUDGET, MIX, fidelity, log, networks

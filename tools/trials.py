@@ -4,10 +4,11 @@ import csv
 import numpy as np
 import torch
 
-from sora_nb.data import Mix, token_batch
+from sora_nb.data import token_batch
 from sora_nb.disk import run_folder
 from sora_nb.dit import DiT, DiTConfig, dit_flops
 from sora_nb.latents import LatentDataset
+from sora_nb.mix import Mix
 from sora_nb.probes.fidelity import evaluate_fidelity
 from sora_nb.sora import Sora
 from sora_nb.sources import tokenizer_for

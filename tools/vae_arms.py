@@ -23,8 +23,8 @@ from sora_nb.losses import LossWeights, vae_loss
 from sora_nb.measures import fold, object_psnr, unfold
 from sora_nb.pixels import held_out_clips
 from sora_nb.probes.results import make_result, write_result
-from sora_nb.training import evaluate_vae, train_vae
 from sora_nb.vae import VAEConfig, VideoVAE
+from sora_nb.vae_training import evaluate_vae, train_vae
 from sora_nb.world.sampler import World
 
 BASE = dict(latent=32)
@@ -32,7 +32,7 @@ BASE = dict(latent=32)
 
 def terms(**weights: float) -> dict:
     "Another weighting of the loss."
-    return {"sora_nb.training.vae_loss": partial(vae_loss, terms=LossWeights(**weights))}
+    return {"sora_nb.vae_training.vae_loss": partial(vae_loss, terms=LossWeights(**weights))}
 
 
 ARMS = {  # name: what is replaced, changes of the config, options of the training
