@@ -12,8 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 # %% ../nbs/20c_commands.ipynb #f0e98d1f
-from .arguments import (
-    Parser, amount, amounts, natural, place, positive, rate, share, shares, weight)
+from sora_nb.arguments import (
+    Parser, add_folder, amount, amounts, folder_recipe, natural, place, positive, share, shares,
+    weight)
 from .sources import encode_videos, folder_clips, latent_data, latents, tokenizer_for
 
 # %% ../nbs/20c_commands.ipynb #e06aa25c
@@ -29,7 +30,8 @@ def train_vae(args: argparse.Namespace) -> None:
 
     if args.data:
         refuse_world_options(args)
-    wishes, clips = options(args), args.data and folder_clips(args.data)
+    wishes, recipe = options(args), folder_recipe(args, args.data)
+    clips = args.data and folder_clips(args.data, **recipe)
     torch.manual_seed(args.seed)
     channels = dict(latent=args.latent) if args.latent else {}
     fresh = VAEConfig.size(args.size or "small", **channels)
@@ -205,6 +207,7 @@ def add_train(commands) -> None:
             p.add_argument("--latent", type=positive, help="channels of a latent (default: 16, or "
                            "as many as --init has; more than it has are added)")
             p.add_argument("--init", help="start from the weights of a checkpoint, name or file")
+            add_folder(p)
         else:
             p.add_argument("--data", type=place,
                            help="latent cache, or folder of videos (default: cache of encode)")
@@ -236,18 +239,16 @@ def add_train(commands) -> None:
 # %% ../nbs/20c_commands.ipynb #6d0919be
 def encode(args: argparse.Namespace) -> None:
     "Keep the latents of clips of the world, or of the videos of a folder."
-    for_world = ("split", "seed", "start", "families")
-    for_folder = ("fps", "pixels", "frames", "cuts")
-    given = {k: v for k in for_world + for_folder if (v := getattr(args, k)) is not None}
-    wrong = [f"--{k}" for k in given if k in (for_world if args.folder else for_folder)]
-    if wrong:
-        what = "clips of the world (--clips)" if args.folder else "a folder of videos"
-        raise ValueError(f"{', '.join(wrong)}: only for {what}".replace("--cuts", "--no-cuts"))
-    given |= dict(fps=None) if given.get("fps") == "native" else {}
+    recipe = folder_recipe(args, args.folder)
+    world = {k: v for k in ("split", "seed", "start", "families")
+             if (v := getattr(args, k)) is not None}
+    if args.folder and world:
+        options = ", ".join(f"--{k}" for k in world)
+        raise ValueError(f"{options}: only for clips of the world (--clips)")
     if args.folder:
-        print(encode_videos(args.folder, args.vae, args.out, args.workers, **given))
+        print(encode_videos(args.folder, args.vae, args.out, args.workers, **recipe))
     else:
-        print(encode_clips(args, **given))
+        print(encode_clips(args, **world))
 
 
 def encode_clips(args: argparse.Namespace, split: str = "train", seed: int = 0, start: int = 0,
@@ -282,10 +283,5 @@ def add_encode(commands) -> None:
     world.add_argument("--start", type=natural, help="number of the first clip (default: 0)")
     world.add_argument("--families", type=shares, help="only of these, as in camera,game; or how "
                        "often each, as in camera=0.3,game=0.1 (default: the mixture)")
-    videos = p.add_argument_group("folder of videos")
-    videos.add_argument("--fps", type=rate, help="frames a second, or native (default: 8)")
-    videos.add_argument("--pixels", type=positive, help="of a frame, at most (default: 4608)")
-    videos.add_argument("--frames", type=positive, help="of a clip, at most (default: 17)")
-    videos.add_argument("--no-cuts", dest="cuts", action="store_const", const=False,
-                        help="do not look for cuts")
+    add_folder(p)
     p.set_defaults(run=encode)
