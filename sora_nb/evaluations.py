@@ -55,6 +55,8 @@ def evaluate(args: argparse.Namespace) -> None:
         check_larger(path, args.clips)
     result = args.measure(args)
     print(result_table(result))
+    if args.name is None:
+        check_larger(path, result["n"])
     print(write_result(name, result, args.folder))
 
 # %% ../nbs/20d_evaluations.ipynb #658b13d0

@@ -11,7 +11,7 @@ from sora_nb.folder import FolderClips, FolderRecipe
 from sora_nb.measures import decibel, squared_error, unfold
 from sora_nb.probes import reconstruction
 from sora_nb.probes.reconstruction import constant, evaluate_reconstruction, linear, shrinkings, shrunk
-from sora_nb.probes.results import read_result
+from sora_nb.probes.results import read_result, write_result
 from sora_nb.training import evaluate_vae
 from sora_nb.tuning import check_held_out, folder_psnr, split_clips
 from sora_nb.vae import VAEConfig, VideoVAE
@@ -242,6 +242,18 @@ def test_mistakes(here, films, capsys, words, told):
     (here / "note.txt").write_text("films")
     assert told in complaint(["evaluate", "vae", *words, "--folder", "."], capsys)
     assert not list(here.glob("*.json"))
+
+
+def test_a_record_of_more_clips_stays(here, capsys):
+    "How many are held out is known late: the table is shown, the larger record is kept."
+    larger = dict(read_result("vae-natural"), n=50)
+    path = write_result("vae-films", larger, here)
+    words = ["evaluate", "vae", *CUT, "--folder", "."]
+    assert main(words) == 2
+    out, error = capsys.readouterr()
+    assert "n = 3" in out and "is about 50 clips, more than these 3" in error
+    assert read_result("vae-films", here) == larger
+    assert main([*words, "--name", "mine"]) == 0 and path.with_stem("mine").exists()
 
 
 def test_options_of_films_need_films(here, capsys):
