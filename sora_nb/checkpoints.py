@@ -143,7 +143,7 @@ def totals(card: Mapping[str, Any]) -> dict[str, float]:
 def history_of(card: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What the card of a training that goes on from this checkpoint must remember of it."""
     history = card.get("history")
-    keys = ("command", "seed", "steps", "flops", "samples", "tokens", "wall_s", "val_loss",
+    keys = ("command", "seed", "steps", "flops", "samples", "tokens", "wall_s", "val_loss", "data",
             "sha256")
     own = {key: card[key] for key in keys if key in card}
     return [*(history if isinstance(history, list) else []), own]

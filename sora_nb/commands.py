@@ -10,14 +10,15 @@ import argparse
 from dataclasses import replace
 
 # %% ../nbs/20c_commands.ipynb #f0e98d1f
-from .arguments import (
-    amount, amounts, natural, place, positive, share, shares, weight)
+from sora_nb.arguments import (
+    Parser, add_folder, amount, amounts, folder_recipe, natural, place, positive, share, shares,
+    weight)
 from .options import (
     another_size, distilling_of, mix_of, options, reading_of, to_train)
 from .sources import folder_clips, latent_data, latents
 
 # %% ../nbs/20c_commands.ipynb #e06aa25c
-FOR_WORLD = dict(labels=0.25, rough=0.15, evaluate=256)  # options of train vae for clips of the world alone
+FOR_WORLD = dict(labels=0.25, rough=0.15, evaluate=256)  # what train vae asks of our world alone
 
 
 def refuse_world_options(args: argparse.Namespace) -> None:
@@ -41,7 +42,8 @@ def train_vae(args: argparse.Namespace) -> None:
 
     if args.data:
         refuse_world_options(args)
-    wishes, clips = options(args), args.data and folder_clips(args.data)
+    wishes, recipe = options(args), folder_recipe(args, args.data)
+    clips = args.data and folder_clips(args.data, **recipe)
     torch.manual_seed(args.seed)
     channels = dict(latent=args.latent) if args.latent else {}
     fresh = VAEConfig.size(args.size or "small", **channels)
@@ -116,6 +118,7 @@ def _add_vae(p: argparse.ArgumentParser) -> None:
     p.add_argument("--latent", type=positive, help="channels of a latent (default: 16, or "
                    "as many as --init has; more than it has are added)")
     p.add_argument("--init", help="start from the weights of a checkpoint, name or file")
+    add_folder(p)
 
 # %% ../nbs/20c_commands.ipynb #312f228d
 MIX = (("--images", 0.5, "the samples that are pictures"),

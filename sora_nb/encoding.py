@@ -10,24 +10,22 @@ import argparse
 from pathlib import Path
 
 # %% ../nbs/20ca_encoding.ipynb #b72609bb
-from .arguments import natural, place, positive, rate, shares
+from .arguments import add_folder, folder_recipe, natural, place, positive, shares
 from .sources import encode_videos, latents
 
 # %% ../nbs/20ca_encoding.ipynb #ce7709c2
 def encode(args: argparse.Namespace) -> None:
     "Keep the latents of clips of the world, or of the videos of a folder."
-    for_world = ("split", "seed", "start", "families")
-    for_folder = ("fps", "pixels", "frames", "cuts")
-    given = {k: v for k in for_world + for_folder if (v := getattr(args, k)) is not None}
-    wrong = [f"--{k}" for k in given if k in (for_world if args.folder else for_folder)]
-    if wrong:
-        what = "clips of the world (--clips)" if args.folder else "a folder of videos"
-        raise ValueError(f"{', '.join(wrong)}: only for {what}".replace("--cuts", "--no-cuts"))
-    given |= dict(fps=None) if given.get("fps") == "native" else {}
+    recipe = folder_recipe(args, args.folder)
+    world = {k: v for k in ("split", "seed", "start", "families")
+             if (v := getattr(args, k)) is not None}
+    if args.folder and world:
+        options = ", ".join(f"--{k}" for k in world)
+        raise ValueError(f"{options}: only for clips of the world (--clips)")
     if args.folder:
-        print(encode_videos(args.folder, args.vae, args.out, args.workers, **given))
+        print(encode_videos(args.folder, args.vae, args.out, args.workers, **recipe))
     else:
-        print(encode_clips(args, **given))
+        print(encode_clips(args, **world))
 
 
 def encode_clips(args: argparse.Namespace, split: str = "train", seed: int = 0, start: int = 0,
@@ -62,10 +60,5 @@ def add_encode(commands) -> None:
     world.add_argument("--start", type=natural, help="number of the first clip (default: 0)")
     world.add_argument("--families", type=shares, help="only of these, as in camera,game; or how "
                        "often each, as in camera=0.3,game=0.1 (default: the mixture)")
-    videos = p.add_argument_group("folder of videos")
-    videos.add_argument("--fps", type=rate, help="frames a second, or native (default: 8)")
-    videos.add_argument("--pixels", type=positive, help="of a frame, at most (default: 4608)")
-    videos.add_argument("--frames", type=positive, help="of a clip, at most (default: 17)")
-    videos.add_argument("--no-cuts", dest="cuts", action="store_const", const=False,
-                        help="do not look for cuts")
+    add_folder(p)
     p.set_defaults(run=encode)

@@ -9,11 +9,13 @@ __all__ = ['folder_clips', 'latents', 'encode_videos', 'latent_data', 'tokenizer
 from pathlib import Path
 
 # %% ../nbs/20ba_sources.ipynb #312565a5
-def folder_clips(folder: Path):
-    "The clips of a folder of videos; prints what was skipped, and why."
-    from sora_nb.folder import FolderClips, report
+def folder_clips(folder: Path, **recipe):
+    """The clips of a folder of videos; prints what was skipped, and why.
 
-    clips = FolderClips(folder, quiet=False)
+    recipe: fields of `FolderRecipe`, which says how the videos are cut into clips."""
+    from sora_nb.folder import FolderClips, FolderRecipe, report
+
+    clips = FolderClips(folder, FolderRecipe(**recipe), quiet=False)
     print(report(clips))
     return clips
 

@@ -4,17 +4,19 @@
 
 # %% ../nbs/08h_tuning.ipynb #9d5c19dd
 from __future__ import annotations
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 # %% auto #0
-__all__ = ['HELD_OUT', 'FolderPool', 'split_clips', 'folder_psnr', 'tune_vae']
+__all__ = ['HELD_OUT', 'FolderPool', 'split_clips', 'clip_errors', 'folder_psnr', 'check_held_out', 'tune_vae']
 
 # %% ../nbs/08h_tuning.ipynb #2a8326d2
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Subset
 
 # %% ../nbs/08h_tuning.ipynb #3358bbab
@@ -64,14 +66,31 @@ def split_clips(clips: Sequence) -> tuple[Subset, Subset]:
 
 
 @torch.no_grad()
+def clip_errors(rebuild: Callable[[Tensor], Tensor], clips: Sequence[tuple[Video, dict]]
+                ) -> np.ndarray:
+    "Mean squared error of every clip [n] after rebuild(pixels `[1,3,T,H,W]`) -> the same again."
+    pixels = (clips[k][0].tensor()[None] for k in range(len(clips)))
+    return np.array([squared_error(x, rebuild(x).cpu()).mean().item() for x in pixels])
+
+
 def folder_psnr(vae: torch.nn.Module, clips: Sequence[tuple[Video, dict]]) -> float:
     "Reconstruction of clips in dB; the mean squared errors of all clips are averaged first."
-    device, errors = next(vae.parameters()).device, []
-    for k in range(len(clips)):
-        x = clips[k][0].tensor()[None].to(device)  # [1,3,T,H,W]
-        y = vae.decode(vae.encode(x), frames=x.shape[2])
-        errors.append(squared_error(x, y).mean().item())
-    return decibel(float(np.mean(errors)))
+    device = next(vae.parameters()).device
+    return decibel(float(clip_errors(lambda x: vae(x.to(device)), clips).mean()))
+
+# %% ../nbs/08h_tuning.ipynb #6b068f26
+def check_held_out(clips: FolderClips, card: Mapping[str, Any]) -> None:
+    """Raise if weights with this card were trained on frames that are held out of these clips.
+
+    That is so if they saw the same films (in the same folder), cut into clips in another way."""
+    own, history = clips.card, card.get("history")
+    for part in [card, *(history if isinstance(history, list) else [])]:
+        data = part.get("data") if isinstance(part, Mapping) else None
+        if isinstance(data, Mapping) and data.get("content") == own["content"] and data != own:
+            ways = ", ".join(f"{key} {data.get(key)}" for key in own if data.get(key) != own[key])
+            raise ValueError(f"{clips.listing.folder}: these weights were trained on the same "
+                             f"films, cut in another way ({ways}), and so on what is held out "
+                             "now: cut them as then")
 
 # %% ../nbs/08h_tuning.ipynb #0cf076fb
 def tune_vae(vae: VideoVAE, clips: FolderClips, *, name: str | Path = "tuned",

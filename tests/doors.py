@@ -27,6 +27,7 @@ from sora_nb.patches import (Grid, Segments, coordinates, pack, pack_budget, pat
 from sora_nb.plain import clean
 from sora_nb.probes import cases, diversity, exact, results, shapes
 from sora_nb.probes.parsers import judge, read
+from sora_nb.probes.reconstruction import evaluate_reconstruction
 from sora_nb.runs import Run
 from sora_nb.sora import Sora
 from sora_nb.tokenizer import Tokenizer, fit_tokenizer
@@ -211,6 +212,16 @@ def film_file() -> Path:
         path.parent.mkdir()
         Video(np.zeros((9, 32, 32, 3), np.uint8), 8.0).save(path)
     return path
+
+
+@cache
+def many_clips() -> FolderClips:
+    "Seventeen clips of a frame each, of which two are held out."
+    path = folder() / "many" / "a.gif"
+    path.parent.mkdir()
+    rng = np.random.default_rng(0)
+    Video(rng.integers(0, 256, (17, 16, 16, 3), np.uint8), 8.0).save(path)
+    return FolderClips(path.parent, FolderRecipe(frames=1, cuts=False))
 
 
 Z, X = torch.zeros(1, 16, 2, 2, 2), torch.zeros(1, 3, 5, 16, 16)
@@ -470,6 +481,9 @@ DOORS = {
     "FolderClips": Door(lambda **k: len(FolderClips(film_file().parent, **k)), dict(
         recipe=FolderRecipe(), plans=None)),
     "FolderClips[]": Door(lambda k: FolderClips(film_file().parent)[k] and None, dict(k=0)),
+    "evaluate_reconstruction": Door(told(evaluate_reconstruction), dict(
+        clips=many_clips(), vae=sora().vae, tuned=None, n=2, command="", checkpoint=None)),
+    "result_path": Door(results.result_path, dict(name="mine", folder=Path("."))),
     "display_factor": Door(display_factor, dict(video=video())),
     "read_json": Door(read_json, dict(path=folder() / "dit.json")),
     "append": Door(append, dict(path="log", data=b"x", at=0)),
@@ -508,16 +522,19 @@ INNER = _named(
     measures="haar_matrix",
     # the command line: `test_commands` throws junk at `main`, which calls all of these
     arguments=(
-        "positive natural amount amounts weight share place output rate names shares one_line Parser "
-        "attempt understood"),
+        "positive natural amount amounts counts weight share place output rate names shares one_line "
+        "Parser attempt understood add_folder folder_recipe"),
     cli="generate add_generate card_line describe info add_info parser main",
     options="mix_of styles_of reading_of to_train another_size distilling_of options",
     commands="train_vae train_dit refuse_world_options add_train",
     encoding="encode encode_clips add_encode",
-    evaluations=(
+    measurements=(
         "chosen judged generator measure_fidelity measure_vae pixel_scores measure_parsers "
-        "measure_diversity measure_memory exact_lines value_lines result_table check_folder "
-        "check_larger evaluate add_evaluate add_sampling"),
+        "measure_diversity measure_memory film_clips measure_films step_ways model_ways "
+        "measure_steps"),
+    tables="exact_lines value_lines row_lines gap_lines result_table",
+    evaluations=(
+        "check_folder check_larger usual_name evaluate add_evaluate add_films add_sampling"),
     sources="folder_clips latents encode_videos latent_data tokenizer_for",
     # the doorman himself, and errors, which are raised and not called
     door=(
@@ -660,7 +677,11 @@ INNER = _named(
         "normalised watch broken_tally groups Column judged controls column details by_family"),
     probes__tally="Tally tally shuffled_tally macro together",
     probes__values="value_rows value_table",
-    probes__results="repository commit results_folder")
+    probes__paired="difference Stopwatch seconds_alone",
+    probes__reconstruction=(
+        "constant shrunk shrinkings blocks linear decibels film_rows on_device references "
+        "reconstruction_result"),
+    probes__results="repository commit machine results_folder")
 
 # Public and still without a door: a user might call them; their errors may come from the depths.
 OPEN = _named(
@@ -677,6 +698,6 @@ OPEN = _named(
     reading="answers learn_to_read",
     readings="readings",
     synonyms="conjugate plural",
-    tuning="folder_psnr split_clips tune_vae",
+    tuning="check_held_out clip_errors folder_psnr split_clips tune_vae",
     typos="Speller distance is_slip",
     vae_training="evaluate_vae")

@@ -12,6 +12,7 @@ import torch
 
 import tiny
 from sora_nb import checkpoints, evaluations
+from sora_nb.arguments import understood
 from sora_nb.checkpoints import load_checkpoint, save_checkpoint
 from sora_nb.cli import main
 from sora_nb.probes.results import read_result, write_result
@@ -290,8 +291,8 @@ def test_a_record_has_a_place_before_it_is_measured(here, monkeypatch, capsys):
 def test_evaluations_that_forget_are_rejected(here, folder, monkeypatch):
     def silent(words):
         "Leaves what was typed out of the record."
-        record = evaluations.measure_vae(argparse.Namespace(
-            checkpoint="vae", clips=16, split="iid", seed=0, families=("attributes",), typed=""))
+        args = understood(evaluations.add_evaluate, "evaluate", "vae", "--clips", "16")
+        record = args["measure"](argparse.Namespace(**args | dict(families=("attributes",), typed="")))
         write_result("vae-iid", record, Path("."))
         return 0
 
@@ -349,6 +350,7 @@ def complain(arguments, capsys) -> str:
     (["evaluate", "speed"], "invalid choice: 'speed'"),
     (["evaluate", "vae", "--clips", "3"], "3 clips say nothing: --clips must be at least 16"),
     (["evaluate", "vae", "--checkpoint", "best"], "no checkpoint 'best'"),
+    (["evaluate", "parsers", "--name", "a b"], "a record has a plain name such as"),
     (["train", "dit", "--steps", "1", "--images", "2"], "'2' is no share: at most 1"),
     (["evaluate", "parsers", "--families", "circus", "--folder", "."], "can be read, got"),
     (["evaluate", "vae", "--families", "image"], "0 of the first 12800 scenes last as long"),

@@ -153,6 +153,40 @@ def test_details(tmp_path):
             check_details(*broken, tmp_path / "bc"[k])
 
 
+FILMS = dict(claim="films survive", n=7, seeds=[0], unit="dB", columns=dict(vae=25.128, tuned=29.0),
+             interval=dict(vae=[24, 26.5], tuned=[28, 30]), by_film=dict(a={}, b={}), reference="vae",
+             difference=dict(tuned=[3.872, 3.1, 4.2]),
+             world=dict(vae=dict(psnr=30.93), tuned=dict(psnr=20.04)))
+PAIRED = RECORD | dict(
+    judged="4 steps", reference="64 steps", columns={"4 steps": 0.5, "64 steps": 0.6},
+    interval={"4 steps": [0.4, 0.6], "64 steps": [0.5, 0.7]},
+    accuracy=dict(color={"n": 64, "real": 1.0, "4 steps": 0.6, "64 steps": 0.9, "shuffled": 0.2}),
+    difference={"4 steps": [-0.1, -0.12, -0.08], "64 steps": [0, 0, 0]},
+    seconds={"4 steps": dict(alone=0.05, packed=0.04), "64 steps": dict(alone=0.8, packed=0.7)})
+
+
+def check_paired(table, folder):
+    "Differences, their seconds and the unit are told; the worst kind is that of what is judged."
+    publish(folder, films=FILMS, steps=PAIRED)
+    films, steps = table(folder).splitlines()[2:]
+    assert films == (
+        "| films survive | 7 held-out clips of 2 films | vae 25.13 (24.00 to 26.50); tuned 29.00 (28.00 to "
+        "30.00), in dB; difference to vae, paired: tuned +3.872 (+3.100 to +4.200); "
+        "on clips of our own world vae 30.93, tuned 20.04 |  | `films.json` |")
+    assert ("; difference to 64 steps, paired: 4 steps -0.100 (-0.120 to -0.080), 0.05 s a clip; "
+            "64 steps itself, 0.80 s a clip | color 0.50 |") in steps
+
+
+def test_paired(tmp_path, monkeypatch):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    check_paired(lessons.result_table, tmp_path / "a")
+    for name in ("gaps", "forgotten"):
+        with monkeypatch.context() as patch, pytest.raises(AssertionError):
+            patch.setattr(lessons, name, lambda record: "")
+            check_paired(lessons.result_table, tmp_path / "b")
+
+
 def examples() -> list[str]:
     "The Python that the front page tells a reader to type."
     index = json.loads((lessons.ROOT / "nbs" / "index.ipynb").read_text())

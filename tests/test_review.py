@@ -6,7 +6,7 @@ import re
 import shlex
 import subprocess
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import check_cpu
 import numpy as np
@@ -14,8 +14,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sora_nb import attention, cli, losses
+from sora_nb import attention, cli, evaluations, losses
+from sora_nb.arguments import folder_recipe
 from sora_nb.attention import SelfAttention, frequencies
+from sora_nb.folder import FolderRecipe
 from sora_nb.measures import haar, haar_loss
 from sora_nb.patches import Segments
 from sora_nb.probes import results
@@ -524,8 +526,13 @@ def check_benched(name, words):
 def check_evaluated(name, record, words):
     "The command writes this record, about these clips; which weights it is about."
     args = cli.parser().parse_args(words[1:])
-    assert name == (args.name or f"{args.what}-{args.split}"), "the command writes another record"
-    assert (record["split"], record["n"]) == (args.split, args.clips)
+    assert name == (args.name or evaluations.usual_name(args)), "the command writes another record"
+    if getattr(args, "data", None):
+        assert 2 <= record["n"] <= args.clips and "split" not in record
+        recipe = asdict(FolderRecipe(**folder_recipe(args, args.data)))
+        assert recipe.items() <= record["data"].items(), "the films were cut in another way"
+    else:
+        assert (record["split"], record["n"]) == (args.split, args.clips)
     assert record["seeds"] == (list(range(args.seeds)) if args.what == "diversity" else [args.seed])
     return dict(vae="vae", parsers="shape_parser").get(args.what, "dit")
 
@@ -604,6 +611,11 @@ def test_records_that_cannot_be_made_again_are_found(monkeypatch):
                          ("vae-iid", dict(command="python -c 'print(1)'"))):
         with pytest.raises(AssertionError):
             check_published(name, dict(record, **change))
+    films = RECORDS["vae-natural"]
+    for name, change in (("vae-iid", {}), ("vae-natural", dict(n=1)), ("vae-natural", dict(split="iid")),
+                         ("vae-natural", dict(data=films["data"] | dict(frames=41)))):
+        with pytest.raises(AssertionError):
+            check_published(name, films | change)
     for name, change in (("fast", {}), ("speed", dict(command="make test")),
                          ("speed", dict(checkpoint=None))):
         with pytest.raises(AssertionError):

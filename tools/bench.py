@@ -9,8 +9,6 @@ are ratios within a round: whatever else the machine does meets all of them alik
 import argparse
 import math
 import os
-import platform
-import re
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -28,7 +26,7 @@ from sora_nb.checkpoints import find_checkpoint, read_card
 from sora_nb.linear import multiply
 from sora_nb.loop import forward_flops
 from sora_nb.patches import patchify, unpatchify
-from sora_nb.probes.results import make_result, write_result
+from sora_nb.probes.results import machine, make_result, write_result
 from sora_nb.sampling import sample, schedule
 from sora_nb.text import Context
 
@@ -250,20 +248,10 @@ def clip(seconds: float) -> tuple[dict, dict]:
 
 
 # --- the record -----------------------------------------------------------------------------------
-def machine() -> dict[str, object]:
-    "What ran, and on what."
-    try:
-        found = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
-    except OSError:
-        found = None
-    return dict(cpu=found[1] if found else platform.machine(), threads=torch.get_num_threads(),
-                load=round(os.getloadavg()[0], 2), torch=torch.__version__,
-                diffusers=version("diffusers"))
-
-
 def measure(seconds: float, command: str) -> dict:
     "All races, as a record."
-    start, where, columns, more = time.perf_counter(), machine(), {}, {}
+    start, columns, more = time.perf_counter(), {}, {}
+    where = machine() | dict(load=round(os.getloadavg()[0], 2), diffusers=version("diffusers"))
     for compare in (transformers, packs, autoencoders, clip):
         ratios, tables = compare(seconds)
         columns |= ratios

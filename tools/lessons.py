@@ -55,12 +55,12 @@ def records(folder: Path = ROOT / "data" / "results") -> dict[str, dict]:
 
 
 def kind_scores(record: dict) -> dict[str, float]:
-    """What the record's last column but the controls is worth by kind of fact, worst first.
+    """What the column that a record is about is worth by kind of fact, worst first.
 
     As in `sora_nb.probes.tally.scores`: 0 = as if for another prompt, 1 = as a real render; for
     a record of the parsers, the accuracy on real clips."""
     rows = {kind: row for kind, row in record.get("accuracy", {}).items() if row["n"] >= LEAST}
-    judged = next((c for c in ("generated", "vae") if c in record["columns"]), None)
+    judged = next((c for c in (record.get("judged"), "generated", "vae") if c in record["columns"]), None)
     values = {kind: row["real"] if judged is None else (row[judged] - row["shuffled"])
               / (row["real"] - row["shuffled"]) for kind, row in rows.items()
               if judged is None or row["real"] - row["shuffled"] >= 0.05}
@@ -76,6 +76,8 @@ def families(record: dict) -> str:
 
 def clips(record: dict) -> str:
     """Which clips a record is about: `128 iid, seed 0 of attributes and camera`."""
+    if "by_film" in record:
+        return f"{record['n']} held-out clips of {len(record['by_film'])} films"
     seeds = record["seeds"]
     which = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
     return f"{record['n']} {record.get('split', '')}, {which}{families(record)}"
@@ -89,6 +91,25 @@ def decibels(record: dict) -> str:
                              f"across them {s['motion_across']:.2f}")
 
 
+def gaps(record: dict) -> str:
+    """The paired differences of a record, in words, and the seconds of a clip if it has them."""
+    told = []
+    for name, (value, low, high) in record.get("difference", {}).items():
+        seconds = record.get("seconds", {}).get(name, {}).get("alone")
+        paid = "" if seconds is None else f", {seconds:.2f} s a clip"
+        if name != record["reference"]:
+            told.append(f"{name} {value:+.3f} ({low:+.3f} to {high:+.3f}){paid}")
+        elif paid:
+            told.append(f"{name} itself{paid}")
+    return f"; difference to {record['reference']}, paired: {'; '.join(told)}" if told else ""
+
+
+def forgotten(record: dict) -> str:
+    """What networks of a record about films are worth in our own world; empty if it does not tell."""
+    told = ", ".join(f"{name} {scores['psnr']:.2f}" for name, scores in record.get("world", {}).items())
+    return f"; on clips of our own world {told}" * bool(told)
+
+
 def exact_row(name: str, record: dict) -> list[str]:
     """The row of a record that says how many clips show just the named things; none if it does not.
 
@@ -99,7 +120,8 @@ def exact_row(name: str, record: dict) -> list[str]:
         return []
     values = "; ".join("{} {:.2f} ({:.2f} to {:.2f})".format(c, *exact[c])
                        for c in (*judged, "imitator") if c in exact)
-    shown = exact["faults"][next((c for c in ("generated", "vae") if c in judged), judged[-1])]
+    asked = (record.get("judged"), "generated", "vae")
+    shown = exact["faults"][next((c for c in asked if c in judged), judged[-1])]
     fault, share = max(shown.items(), key=lambda item: item[1])
     weakest = f"{fault} {share:.2f}" if share else ""
     return [f"| exactly the named things | {exact['n']} of {record['n']} {record.get('split', '')}, "
@@ -124,6 +146,7 @@ def result_table(folder: Path = ROOT / "data" / "results") -> str:
             continue
         values = "; ".join(f"{c} {value:.2f} ({low:.2f} to {high:.2f})" for (c, value), (low, high)
                            in zip(r["columns"].items(), map(r["interval"].get, r["columns"])))
+        values += f", in {r.get('unit')}" * ("unit" in r) + gaps(r) + forgotten(r)
         worst = next((f"{kind} {score:.2f}" for kind, score in kind_scores(r).items()), "")
         claim = r["claim"].removesuffix(f" ({r.get('split')})")
         rows.append(f"| {claim} | {clips(r)} | {values}{decibels(r)} | {worst} | `{name}` |")

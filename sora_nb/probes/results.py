@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import json
-import re
 import math
+import platform
+import re
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
@@ -22,8 +23,8 @@ from ..files import atomic_write, read_json
 from ..world.scenes import WORLD_VERSION
 
 # %% auto #0
-__all__ = ['FIELDS', 'bootstrap', 'mean_interval', 'check_result', 'repository', 'commit', 'make_result', 'results_folder',
-           'write_result', 'read_result']
+__all__ = ['FIELDS', 'bootstrap', 'mean_interval', 'check_result', 'repository', 'commit', 'machine', 'make_result',
+           'results_folder', 'result_path', 'write_result', 'read_result']
 
 # %% ../../nbs/09f_results.ipynb #5392bab1
 @door(n=between(1, 10**7), rounds=between(1, 10**6), level=between(0, 1), seed=between(0))
@@ -95,6 +96,19 @@ def commit() -> str:
         return "unknown"
 
 
+def machine() -> dict[str, Any]:
+    "The processor, the threads that torch uses, its version: for numbers that depend on them."
+    import torch
+
+    try:
+        info = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        info = []
+    names = (line.split(":")[1].strip() for line in info if line.startswith("model name"))
+    return dict(cpu=next(names, platform.processor() or platform.machine()),
+                threads=torch.get_num_threads(), torch=torch.__version__)
+
+
 @door(n=between(0), wall_s=between(0))
 def make_result(claim: str, columns: Mapping[str, float], interval: Mapping[str, Any], *, n: int,
                 seeds: Sequence[int], command: str, wall_s: float,
@@ -116,12 +130,18 @@ def results_folder() -> Path:
 
 
 @door()
+def result_path(name: str, folder: Path | None = None) -> Path:
+    "Where a record of that name is written. Raises ValueError if it cannot be called so."
+    if not re.fullmatch(r"\w[\w.+-]*", name):
+        raise ValueError(f"a record has a plain name such as 'fidelity-mine', got {brief(name)}")
+    return Path(folder or results_folder()) / f"{name}.json"
+
+
+@door()
 def write_result(name: str, result: Mapping[str, Any], folder: Path | None = None) -> Path:
     "Check a record and write it as NAME.json, whole or not at all."
     check_result(result)
-    if not re.fullmatch(r"\w[\w.+-]*", name):
-        raise ValueError(f"a record has a plain name such as 'fidelity-mine', got {brief(name)}")
-    path = Path(folder or results_folder()) / f"{name}.json"
+    path = result_path(name, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
     with atomic_write(path) as temporary:
