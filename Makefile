@@ -7,7 +7,7 @@ BIN    := $(abspath $(VENV))/bin
 PIP    := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help demo lab install dev test test-all bench cpu drift readme stamp
+.PHONY: help demo lab install dev test lessons others test-all bench cpu drift readme stamp
 help:
 	@sed -n 1p Makefile
 
@@ -33,9 +33,16 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt
 	$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/.installed
 
-# what continuous integration runs
+# what continuous integration runs: the lessons on one core, and all else on another
 test: dev cpu drift
-	PATH=$(BIN):$$PATH $(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory -j2 lessons others
+
+lessons others: export OMP_NUM_THREADS = 1
+lessons: dev
+	PATH=$(BIN):$$PATH $(BIN)/python -m pytest tests/test_lessons.py
+
+others: dev
+	PATH=$(BIN):$$PATH $(BIN)/python -m pytest --ignore=tests/test_lessons.py
 
 # and the slow rest: every lesson must notice when one of its cells is broken
 test-all: test

@@ -33,38 +33,56 @@ def brief(value: Any) -> str:
 # %% ../nbs/01_door.ipynb #6c973d7a
 def fits(value: Any, hint: Any) -> bool:
     "Can `value` be what `hint` says? True for hints that nobody can check."
-    if hint is Any:
-        return True
+    return _test_of(hint)(value)
+
+
+@functools.cache
+def _test_of(hint: Any) -> Callable[[Any], bool]:
+    "What `fits` asks of every value, made once for each hint."
     origin, parts = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return lambda value: True
+    if origin is Callable:
+        return callable
+    tests = tuple(_test_of(part) for part in parts if part is not ...)
     if origin in (Union, UnionType):
-        return any(fits(value, part) for part in parts)
+        return lambda value: any(test(value) for test in tests)
     if hint in (int, float):
-        return isinstance(value, Integral if hint is int else Real) and not isinstance(value, bool)
+        kind = Integral if hint is int else Real
+        return lambda value: type(value) is hint or (
+            isinstance(value, kind) and not isinstance(value, bool))
     if origin is tuple or isinstance(hint, type) and issubclass(hint, tuple):
-        return _fits_tuple(value, hint, parts)
+        return _tuple_test(hint, parts, tests)
     if origin in (Sequence, list):
-        items = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
-        return items and all(fits(item, parts[0]) for item in value)
+        return lambda value: (isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+                              and all(map(tests[0], value)))
     if origin is Mapping:
-        return isinstance(value, Mapping) and all(
-            fits(key, parts[0]) and fits(item, parts[1]) for key, item in value.items())
+        return lambda value: (isinstance(value, Mapping) and all(map(tests[0], value))
+                              and all(map(tests[1], value.values())))
     if origin is Iterable or hint in (Iterable, Sequence):
-        return isinstance(value, Iterable) and not isinstance(value, (str, bytes))
-    try:
-        return isinstance(value, NoneType if hint is None else origin or hint)
-    except TypeError:  # a protocol, a variable, a name in quotes
-        return True
+        return lambda value: isinstance(value, Iterable) and not isinstance(value, (str, bytes))
+    return _kind_test(NoneType if hint is None else origin or hint)
 
 
-def _fits_tuple(value: Any, hint: Any, parts: tuple) -> bool:
+def _tuple_test(hint: Any, parts: tuple, tests: tuple) -> Callable[[Any], bool]:
     "`tuple[int, ...]`, `tuple[int, int]` or a named tuple, each of which may be a list too."
-    if not isinstance(value, (tuple, list)):
-        return False
     if hint is not tuple and not parts:
         parts = tuple(hint.__annotations__.get(name, Any) for name in hint._fields)
+        tests = tuple(map(_test_of, parts))
     if not parts or parts[-1] is ...:
-        return all(fits(item, part) for item in value for part in parts[:1])
-    return len(value) == len(parts) and all(map(fits, value, parts))
+        return lambda value: isinstance(value, (tuple, list)) and all(
+            test(item) for test in tests for item in value)
+    return lambda value: (isinstance(value, (tuple, list)) and len(value) == len(tests)
+                          and all(test(item) for test, item in zip(tests, value)))
+
+
+def _kind_test(kind: Any) -> Callable[[Any], bool]:
+    "Is a value of this kind? Everything is, if it is a protocol, a variable or a name in quotes."
+    try:
+        isinstance(None, kind)
+    except TypeError:
+        return lambda value: True
+    return lambda value: isinstance(value, kind)
 
 # %% ../nbs/01_door.ipynb #03652473
 def is_finite(number: Real) -> bool:
@@ -179,10 +197,10 @@ def _hints(owner: Any, names: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _is_path(value: Any, hint: Any) -> bool:
-    "Is it a path, by its kind and by the hint?"
-    paths = any(part in (Path, os.PathLike) for part in (hint, *get_args(hint)))
-    return paths and isinstance(value, (str, os.PathLike))
+@functools.cache
+def _takes_path(hint: Any) -> bool:
+    "Does a hint speak of paths?"
+    return any(part in (Path, os.PathLike) for part in (hint, *get_args(hint)))
 
 
 def _inspect(name: str, value: Any, hint: Any, rules: Sequence[Rule], lengths: dict) -> None:
@@ -196,7 +214,7 @@ def _inspect(name: str, value: Any, hint: Any, rules: Sequence[Rule], lengths: d
         return
     if isinstance(value, Real) and hint is not Any and not is_finite(value):
         raise ValueError(f"{name} must be finite, got {brief(value)}")
-    if _is_path(value, hint) and content not in rules:
+    if _takes_path(hint) and isinstance(value, (str, os.PathLike)) and content not in rules:
         rules = (nameable, *rules)
     for rule in rules:
         if wrong := rule(value, lengths):

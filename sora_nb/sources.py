@@ -6,6 +6,7 @@
 __all__ = ['folder_clips', 'latents', 'encode_videos', 'latent_data', 'tokenizer_for']
 
 # %% ../nbs/20ba_sources.ipynb #0fa1702f
+import functools
 from pathlib import Path
 
 # %% ../nbs/20ba_sources.ipynb #312565a5
@@ -52,14 +53,22 @@ def latent_data(folder: Path):
     return LatentDataset(folder)
 
 # %% ../nbs/20ba_sources.ipynb #616cd066
+@functools.cache
+def _own_corpus() -> tuple[list[str], set[str]]:
+    "Captions of our world, and their words; made once, for that takes some seconds."
+    from sora_nb.lexicon import lexicon
+    from sora_nb.world.captions import caption_corpus
+
+    corpus = caption_corpus(6000)
+    return corpus, lexicon(corpus)
+
+
 def tokenizer_for(data):
     "A tokenizer that knows the words of our world and those of the captions of `data`."
     from sora_nb.lexicon import lexicon
     from sora_nb.tokenizer import fit_tokenizer
-    from sora_nb.world.captions import caption_corpus
 
-    corpus = caption_corpus(6000)
-    known = lexicon(corpus)
+    corpus, known = _own_corpus()
     captions = {text for record in data.records for texts in record["captions"].values()
                 for text in texts}
     foreign = sorted(text for text in captions if not lexicon([text]) <= known)

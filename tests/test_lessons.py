@@ -39,7 +39,8 @@ def run(path: Path, site: Path, folder: Path, seconds: float = BUDGET) -> float:
     """
     nb = nbformat.read(path, as_version=4)
     nb.cells.append(nbformat.v4.new_code_cell("import sora_nb\n" + ORIGIN))
-    env = dict(os.environ, PYTHONPATH=str(site), PYTHONSAFEPATH="1", OMP_NUM_THREADS="2")
+    env = dict(os.environ, PYTHONPATH=str(site), PYTHONSAFEPATH="1")
+    env.setdefault("OMP_NUM_THREADS", "2")
     env["SORA_NB_CACHE"] = str(folder.with_name(folder.name + "-cache"))  # nothing from other runs
     env.pop("MPLBACKEND", None)  # else figures never appear in the kernel
     env.pop("SORA_NB_CHECKPOINTS", None)
