@@ -11,7 +11,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from .arguments import add_folder, counts, names, natural, place, positive
+from .arguments import add_folder, counts, names, natural, place, positive, weight
 from .files import read_json
 from .measurements import (REFERENCE, STEPS, measure_diversity, measure_fidelity,
                                   measure_memory, measure_parsers, measure_steps, measure_vae)
@@ -39,7 +39,8 @@ def usual_name(args: argparse.Namespace) -> str:
     "The name of a record that nobody named: what was measured, and of which split or folder."
     if data := getattr(args, "data", None):
         return f"{args.what}-" + re.sub(r"[^\w.+-]", "-", data.resolve().name)
-    return f"{args.what}{'-against' * bool(getattr(args, 'against', None))}-{args.split}"
+    how = f"-noise-{noise:g}" if (noise := getattr(args, "noise", 0)) else ""
+    return f"{args.what}{'-against' * bool(getattr(args, 'against', None))}-{args.split}{how}"
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -91,6 +92,8 @@ def add_evaluate(commands) -> None:
             kind = "vae" if what == "vae" else "dit"
             p.add_argument("--checkpoint", default=kind, help="name or file (default: %(default)s)")
         if what == "vae":
+            p.add_argument("--noise", type=weight, default=0.0, help="that latents meet before "
+                           "they are decoded, in deviations (default: none)")
             add_films(p)
         if noun == "prompts":
             add_sampling(p, what)

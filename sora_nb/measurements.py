@@ -66,7 +66,7 @@ def measure_vae(args: argparse.Namespace) -> dict:
         raise ValueError("--tuned: only for a folder of videos (--data)")
     vae, record = judged(args, VideoVAE)
     scores = pixel_scores(vae, args, chosen(args).get("families", STANDARD))
-    result = evaluate_fidelity(None, vae, args.clips, **chosen(args), **record)
+    result = evaluate_fidelity(None, vae, args.clips, noise=args.noise, **chosen(args), **record)
     return dict(result, scores=scores)
 
 
@@ -113,7 +113,7 @@ def measure_memory(args: argparse.Namespace) -> dict:
 # %% ../nbs/20cc_measurements.ipynb #8be33691
 def film_clips(args: argparse.Namespace):
     "The clips of --data, cut as asked. Raises for options that choose clips of the world."
-    for name, usual in dict(split="iid", families=None, seed=0).items():
+    for name, usual in dict(split="iid", families=None, seed=0, noise=0.0).items():
         if getattr(args, name) != usual:
             raise ValueError(f"--{name}: only for clips of the world, not with --data")
     return folder_clips(args.data, **folder_recipe(args, args.data))

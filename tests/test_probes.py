@@ -36,6 +36,7 @@ from sora_nb.probes.results import (
     write_result,
 )
 from sora_nb.probes.shapes import ShapeNet, blur, examples, shape_net, spoil
+from sora_nb.vae import VideoVAE
 from sora_nb.video import Video
 from sora_nb.world.backdrop import haze, sky
 from sora_nb.world.facts import Fact
@@ -881,3 +882,12 @@ def test_the_wheel_knows_the_published_numbers(wheel_path, tmp_path):
     where, folder, commit = done.stdout.split()
     assert where.startswith(str(wheel_path)) and folder == "."
     assert commit == read_result(name, published)["commit"]
+
+
+def test_noise_in_the_latents_costs_facts():
+    "The record says how much there was; without any, it is the record of before."
+    vae = VideoVAE.from_pretrained("vae")
+    clean, noisy = (fidelity.evaluate_fidelity(None, vae, 16, noise=noise) for noise in (0.0, 1.5))
+    assert "noise" not in clean and noisy["noise"] == 1.5
+    assert noisy["columns"]["vae"] < clean["columns"]["vae"] - 0.1
+    assert noisy["columns"]["real"] == clean["columns"]["real"]

@@ -230,6 +230,7 @@ def test_what_was_trained_on_is_not_scored(here, capsys):
     (["--data", "one"], "1 clips are too few to keep some for the score"),
     (["--data", "films", "--split", "ood"], "--split: only for clips of the world"),
     (["--data", "films", "--seed", "3"], "--seed: only for clips of the world"),
+    (["--data", "films", "--noise", "0.4"], "--noise: only for clips of the world"),
     (["--data", "films", "--families", "game"], "--families: only for clips of the world"),
     (["--data", "films", "--tuned", "best"], "no checkpoint 'best'"),
     (["--tuned", "vae"], "--tuned: only for a folder of videos (--data)"),

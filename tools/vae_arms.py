@@ -12,14 +12,13 @@ import json
 import os
 import sys
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
 import torch
 
 from sora_nb.disk import run_folder
-from sora_nb.losses import LossWeights, vae_loss
+from sora_nb.losses import LossWeights
 from sora_nb.measures import fold, object_psnr, unfold
 from sora_nb.pixels import held_out_clips
 from sora_nb.probes.results import make_result, write_result
@@ -28,11 +27,6 @@ from sora_nb.vae_training import evaluate_vae, train_vae
 from sora_nb.world.sampler import World
 
 BASE = dict(latent=32)
-
-
-def terms(**weights: float) -> dict:
-    "Another weighting of the loss."
-    return {"sora_nb.vae_training.vae_loss": partial(vae_loss, terms=LossWeights(**weights))}
 
 
 ARMS = {  # name: what is replaced, changes of the config, options of the training
@@ -45,8 +39,9 @@ ARMS = {  # name: what is replaced, changes of the config, options of the traini
         "sora_nb.causal.match_channels": lambda x, width: x.new_zeros(())}),
     "all pixels count alike": dict(patches={
         "sora_nb.pixels.pixel_weight": lambda pixels, ids: torch.ones_like(pixels[:, :1])}),
-    "no scale equivariance": dict(patches=terms(scale=0.0)),
-    "exact latents": dict(patches=terms(rough=0.0)),
+    "no scale equivariance": dict(options=dict(terms=LossWeights(scale=0.0))),
+    "exact latents": dict(options=dict(terms=LossWeights(rough=0.0))),
+    "rough latents": dict(options=dict(terms=LossWeights(rough=0.8))),
     "nobody asks what is seen": dict(options=dict(labels=0.0)),
 }
 

@@ -94,16 +94,19 @@ def controls(n: int, split: str = "iid", seed: int = 0, **which) -> dict[str, Co
     return together(parts)
 
 # %% ../../nbs/09g_fidelity.ipynb #c13d59c1
-def reconstruct(vae: nn.Module, videos: Sequence[Video], batch: int = 8) -> list[Video]:
-    "Videos of equal shape after encoding and decoding."
+def reconstruct(vae: nn.Module, videos: Sequence[Video], batch: int = 8, noise: float = 0.0
+                ) -> list[Video]:
+    "Videos of equal shape after encoding and decoding; in between, so many deviations of noise."
     import torch
 
-    out = []
+    out, draw = [], torch.Generator().manual_seed(0)
     with torch.no_grad():
         for start in range(0, len(videos), batch):
             part = videos[start:start + batch]
             x = torch.stack([v.tensor() for v in part])
-            y = vae.decode(vae.encode(x), frames=x.shape[2], size=tuple(x.shape[3:]))
+            z = vae.encode(x)
+            z = z + noise * torch.randn(z.shape, generator=draw).to(z)
+            y = vae.decode(z, frames=x.shape[2], size=tuple(x.shape[3:]))
             out += [Video.from_tensor(p, v.fps) for p, v in zip(y, part)]
     return out
 
@@ -127,27 +130,28 @@ def generated(generate: Generate, items: Sequence[Case]) -> list[Video]:
     return generate([c.prompt for c in items], **({} if usual else shape))
 
 
-@door(n=between(1))
+@door(n=between(1), noise=between(0))
 def evaluate_fidelity(generate: Generate | None = None, vae: nn.Module | None = None, n: int = 128,
-                      split: str = "iid", seed: int = 0, *, command: str = "",
+                      split: str = "iid", seed: int = 0, *, noise: float = 0.0, command: str = "",
                       checkpoint: str | None = None, **which) -> dict:
     """Text fidelity of a text-to-video function, with its controls, as a result record.
 
     generate: prompts -> videos, one each, like the clips of `groups(n, split, seed, **which)`; for
     clips that are not 17 frames of 64x64 it is told frames, height, width. None: only the controls.
     vae: an autoencoder, whose reconstructions of real clips are the ceiling of what can be
-    generated. split: iid or combo. command, checkpoint (its sha256): for the record, which also
+    generated; with `noise`, from latents that have so many deviations of it.
+    split: iid or combo. command, checkpoint (its sha256): for the record, which also
     says `which` clips were asked for."""
     start, parts = time.perf_counter(), groups(n, split, seed, **which)
     columns = dict(controls(n, split, seed, **which))
     if vae is not None:
-        columns["vae"] = column(lambda items: reconstruct(vae, [c.video for c in items]), parts)
+        columns["vae"] = column(lambda items: reconstruct(vae, [c.video for c in items], noise=noise), parts)
     if generate is not None:
         columns["generated"] = column(lambda items: generated(generate, items), parts)
     names = [c.scene.family for items in parts for c in items]
     return fidelity_result(columns, n=len(names), seeds=[seed], command=command,
                            checkpoint=checkpoint, split=split, by_family=by_family(columns, names),
-                           **details(columns, parts), **(dict(families=STANDARD) | which),
+                           **details(columns, parts), **(dict(families=STANDARD) | which), **(dict(noise=noise) if noise else {}),
                            wall_s=time.perf_counter() - start)
 
 
