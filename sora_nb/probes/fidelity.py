@@ -145,13 +145,15 @@ def evaluate_fidelity(generate: Generate | None = None, vae: nn.Module | None = 
     start, parts = time.perf_counter(), groups(n, split, seed, **which)
     columns = dict(controls(n, split, seed, **which))
     if vae is not None:
-        columns["vae"] = column(lambda items: reconstruct(vae, [c.video for c in items], noise=noise), parts)
+        columns["vae"] = column(
+            lambda items: reconstruct(vae, [c.video for c in items], noise=noise), parts)
     if generate is not None:
         columns["generated"] = column(lambda items: generated(generate, items), parts)
     names = [c.scene.family for items in parts for c in items]
     return fidelity_result(columns, n=len(names), seeds=[seed], command=command,
                            checkpoint=checkpoint, split=split, by_family=by_family(columns, names),
-                           **details(columns, parts), **(dict(families=STANDARD) | which), **(dict(noise=noise) if noise else {}),
+                           **details(columns, parts), **(dict(families=STANDARD) | which),
+                           **(dict(noise=noise) if noise else {}),
                            wall_s=time.perf_counter() - start)
 
 
