@@ -126,8 +126,8 @@ def first_for_all(batch, rank, ranks, honest=TokenBatch.part):
     return honest(batch, 0, ranks)
 
 
-def own_weights(vae, x, weight, *, generator, rows, tap):
-    return vae_loss(vae, x[rows], weight[rows], generator=generator, tap=tap)
+def own_weights(vae, x, weight, *, generator, rows, **more):
+    return vae_loss(vae, x[rows], weight[rows], generator=generator, **more)
 
 
 def test_same_curve_of_the_transformer(data):
