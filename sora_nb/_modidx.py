@@ -1067,6 +1067,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'sora_nb/training.py'),
                                   'sora_nb.training.DiTTraining.misread_words': ( 'training.html#dittraining.misread_words',
                                                                                   'sora_nb/training.py'),
+                                  'sora_nb.training.DiTTraining.price': ('training.html#dittraining.price', 'sora_nb/training.py'),
                                   'sora_nb.training.DiTTraining.read': ('training.html#dittraining.read', 'sora_nb/training.py'),
                                   'sora_nb.training.DiTTraining.read_first': ( 'training.html#dittraining.read_first',
                                                                                'sora_nb/training.py'),

@@ -73,12 +73,12 @@ def train_dit(args: argparse.Namespace) -> None:
     reading, read_on = reading_of(args, data)
     torch.manual_seed(args.seed)
     dit, text, tokenizer, card = to_train(args, data)
-    costs = dict(labels=args.labels, read_on=read_on) | distilling_of(args, card)
+    costs = dict(labels=args.labels, read_on=read_on, things=args.things)
     run = train_dit(dit, text, tokenizer, data, budget=args.budget, words=card.get("words", ()),
                     milestones=args.milestones,
                     mix=mix_of(args), history=history_of(card) if card else [],
                     held_out=args.held_out and latent_data(args.held_out), reading=reading,
-                    **costs, **wishes)
+                    **costs | distilling_of(args, card), **wishes)
     print(args.out or run.weights)
 
 # %% ../nbs/20c_commands.ipynb #f63fdbd6
@@ -154,6 +154,8 @@ def _add_dit(p: argparse.ArgumentParser) -> None:
     p.add_argument("--reading", type=natural, help="steps in which the text encoder "
                    "learns to read before (default: 2000; none with --init, or "
                    "for less than 2000 steps or 10 minutes)")
+    p.add_argument("--things", type=weight, default=1.0, help="how many times as much as others "
+                   "tokens count that show a thing (default: 1)")
     p.add_argument("--read-on", type=weight, help="what it costs if it forgets that later "
                    "(default: 0.1)")
     p.add_argument("--budget", type=positive, default=4096,

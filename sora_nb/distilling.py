@@ -66,7 +66,7 @@ class Distilling(DiTTraining):
         return torch.where(batch.loss_mask, along, batch.level)
 
     def flow_loss(self, batch: TokenBatch, generator: torch.Generator,
-                  said: Context | None = None, **tap) -> Tensor:
+                  said: Context | None = None, price: Tensor | float = 1.0, **tap) -> Tensor:
         "How far the student's jump ends from the end of its teacher's walk, as a flow."
         levels, eps = self.levels(batch, generator), batch.noise(generator)
         x = add_noise(batch.tokens, eps, levels[0])
@@ -77,4 +77,4 @@ class Distilling(DiTTraining):
         goal = (x - walk(flow, x, levels)) / (levels[0] - levels[-1]).clamp(min=1e-6).unsqueeze(1)
         said_by = self.dit(x, levels[0], batch.coords, batch.segments, said, period=batch.period,
                            **tap)
-        return (said_by - goal).square().mean(1)[batch.loss_mask].mean()
+        return (price * (said_by - goal).square().mean(1))[batch.loss_mask].mean()

@@ -27,7 +27,7 @@ from .diffusion import add_noise, target
 from .disk import Run, check_out, plain_config
 from .dit import dit_flops
 from .door import between, brief, door, fits
-from .labels import Readout, misread
+from .labels import UNKNOWN, Readout, misread
 from .latents import LatentDataset
 from .lexicon import lexicon
 from .loop import Recipe, Training, forward_flops
@@ -47,12 +47,15 @@ class DiTTraining(Training):
 
     labels: how much it costs if one matrix cannot read, halfway through, what is seen where.
     reader, read_on: a reader of the text encoder, and how much its misreadings cost. With both,
-    tokens are asked, halfway through, about the things that they show (lesson *Asking*)."""
+    tokens are asked, halfway through, about the things that they show (lesson *Asking*).
+    things: how many times as much as others those tokens count that show a thing."""
 
     def __init__(self, dit: nn.Module, text: nn.Module, tokenizer, recipe: Recipe,
                  held_out: Sequence[TokenBatch] = (), labels: float = 0.0,
-                 reader: Reader | None = None, read_on: float = 0.0, **facts) -> None:
+                 reader: Reader | None = None, read_on: float = 0.0, things: float = 1.0,
+                 **facts) -> None:
         super().__init__(recipe)
+        self.things = things
         self.dit, self.text, self.tokenizer, self.labels = dit, text, tokenizer, labels
         self.readout = Readout(dit.config.width, cells=4) if labels else None
         self.reader, self.read_on = reader, read_on
@@ -81,22 +84,29 @@ class DiTTraining(Training):
         self.count["flops"] += sum(work)
         self.count["seconds"] += time.perf_counter() - start
 
+    def price(self, batch: TokenBatch) -> Tensor | float:
+        "How much an error counts in each token, `[N]`: where things are seen, `things`, elsewhere 1."
+        if self.things == 1 or batch.codes is None:
+            return 1.0
+        seen = ((batch.codes > 0) & (batch.codes != UNKNOWN)).flatten(1).any(1)
+        return 1 + (self.things - 1) * seen.float()
+
     def flow_loss(self, batch: TokenBatch, generator: torch.Generator,
-                  said: Context | None = None, **tap) -> Tensor:
-        "Mean squared error of the predicted flow over the tokens that are not known."
+                  said: Context | None = None, price: Tensor | float = 1.0, **tap) -> Tensor:
+        "Mean squared error of the predicted flow over the tokens that are not known, times `price`."
         eps = batch.noise(generator)
         noisy = add_noise(batch.tokens, eps, batch.level)
         flow = self.dit(noisy, batch.level, batch.coords, batch.segments,
                         said or self.read(batch.prompts)[1], period=batch.period, **tap)
         error = (flow - target("flow", batch.tokens, eps, batch.level)).square().mean(1)
-        return error[batch.loss_mask].mean()
+        return (price * error)[batch.loss_mask].mean()
 
     def loss(self, batch: TokenBatch, generator: torch.Generator) -> tuple[Tensor, dict]:
         "The loss of the flow, and what misreadings of the middle and of the words cost."
         (ids, said), seen, costs = self.read(batch.prompts), {}, {}
         looks = self.readout is not None and batch.codes is not None
         tap = dict(tap=seen.__setitem__) if looks else {}
-        flow = self.flow_loss(batch, generator, said, **tap)
+        flow = self.flow_loss(batch, generator, said, self.price(batch), **tap)
         if looks:
             middle = rms(seen[f"block{self.dit.config.depth // 2}.out"])
             costs = {name: (self.labels, cost[batch.loss_mask].mean()) for name, cost in zip(
@@ -151,7 +161,7 @@ def held_out_batches(data: LatentDataset, budget: int = 4096, n: int = 8) -> lis
         batch.level = torch.full_like(batch.level, (i + 0.5) / n)
     return batches
 
-@door(budget=between(1), read_on=between(0), validate_every=between(0), workers=between(0, 256),
+@door(budget=between(1), read_on=between(0), things=between(0), validate_every=between(0), workers=between(0, 256),
       devices=between(1, 1024), save_every=between(0))
 def train_dit(dit: nn.Module, text: nn.Module, tokenizer, data: LatentDataset, *,
               held_out: LatentDataset | None = None, name: str = "dit",
@@ -159,13 +169,15 @@ def train_dit(dit: nn.Module, text: nn.Module, tokenizer, data: LatentDataset, *
               milestones: Sequence[float] = (), validate_every: int = 500, restart: bool = False,
               workers: int = 0, save_every: float = 60.0, quiet: bool | None = None,
               devices: int = 1, command: str = "", words: Iterable[str] = (), reading: int = 0,
-              read_on: float = 0.0, labels: float = 0.3, history: Sequence[dict] = (),
+              read_on: float = 0.0, labels: float = 0.3, things: float = 1.0,
+              history: Sequence[dict] = (),
               training: type[DiTTraining] = DiTTraining, **recipe) -> Run:
     """Train `dit` and its `text` encoder on a latent cache, export both to `out` (or the run).
 
     reading: steps in which `text` alone learns to read first (`learn_to_read`); read_on: how much
     it costs afterwards if it forgets that. labels: how much it costs if the transformer cannot
-    tell, halfway, what is seen where (lesson *Labels*).
+    tell, halfway, what is seen where (lesson *Labels*). things: how many times as much as others
+    those tokens count that show a thing.
     budget: tokens of a batch. milestones: FLOPs at which the average is exported beside the log.
     devices: processes that share each batch, one a GPU or CPU core.
     words: those that the model knew before; the card has them and those of the captions.
@@ -189,11 +201,12 @@ def train_dit(dit: nn.Module, text: nn.Module, tokenizer, data: LatentDataset, *
     recipe = Recipe(**recipe)
     reads = reading or read_on
     reader = reader_for(text, tokenizer, data.records, recipe.seed) if reads else None
-    module = training(dit, text, tokenizer, recipe, batches, labels, reader, read_on,
-                      reading=reading, labels_weight=labels, read_on_weight=read_on, **facts)
+    module = training(dit, text, tokenizer, recipe, batches, labels, reader, read_on, things,
+                      reading=reading, labels_weight=labels, read_on_weight=read_on,
+                      things_weight=things, **facts)
     run = Run(name, dict(module.recipe.fixed(), model=plain_config(dit), text=plain_config(text),
                          data=data.card, clips=len(data), mix=asdict(mix), budget=budget,
-                         labels=labels, reading=reading, read_on=read_on), restart)
+                         labels=labels, reading=reading, read_on=read_on, things=things), restart)
     if reading and not run.load():
         module.read_first(data, reading)
     fit(module, partial(token_batch, data, module.recipe.seed, budget=budget, mix=mix), run,

@@ -400,6 +400,26 @@ def test_batches_without_codes_cost_what_the_flow_costs(cache, tokenizer):
     assert all(part.codes is None for part in (batch.part(0, 2), batch.to("cpu")))
 
 
+def test_things_count_more_in_training_alone(cache, tokenizer):
+    "Twice the price adds the errors of tokens with things once more; unknown tokens have none."
+    torch.manual_seed(1)
+    plain, fond = (DiTTraining(*networks(tokenizer), tokenizer, Recipe(steps=1), things=weight)
+                   for weight in (1.0, 2.0))
+    fond.load_state_dict(plain.state_dict())
+    batch, draw = token_batch(cache, 0, 0, budget=300), lambda: step_generator(0, 0, NOISE)
+    shown = (batch.codes > 0).flatten(1).any(1)
+    assert 0 < shown[batch.loss_mask].sum() < batch.loss_mask.sum()
+    rest = replace(batch, loss_mask=batch.loss_mask & ~shown)
+    counts = [float(b.loss_mask.sum()) for b in (batch, rest)]
+    whole, ground = (plain.flow_loss(b, draw()).item() * n for b, n in zip((batch, rest), counts))
+    assert fond.loss(batch, draw())[0].item() == pytest.approx((2 * whole - ground) / counts[0], rel=1e-4)
+    dark = replace(batch, codes=torch.full_like(batch.codes, UNKNOWN))
+    for same in (dark, replace(batch, codes=None)):
+        assert fond.loss(same, draw())[0].item() == plain.loss(same, draw())[0].item()
+    plain.held_out = fond.held_out = [batch]
+    assert fond.validate() == plain.validate()
+
+
 def check_prompts_and_things(batch, tokenizer):
     "Whatever a prompt calls by its hue is among its things."
     pointers, named = hue_tokens(tokenizer), 0

@@ -52,7 +52,8 @@ def recipe(steps=STEPS):
 
 
 def dit(data, steps=STEPS, cls=DiTTraining):
-    return cls(*made.networks(), recipe(steps)), partial(token_batch, data, 0, budget=256)
+    module = cls(*made.networks(), recipe(steps), things=2.0)
+    return module, partial(token_batch, data, 0, budget=256)
 
 
 def vae(data, steps=STEPS, cls=VAETraining):

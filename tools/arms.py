@@ -39,7 +39,7 @@ class Contrastive(DiTTraining):
     "Flows also keep away from those of other samples (contrastive flow matching, 2506.05350)."
     share = 0.05
 
-    def flow_loss(self, batch, generator, said=None, **tap):
+    def flow_loss(self, batch, generator, said=None, price=1.0, **tap):
         eps = batch.noise(generator)
         flow = self.dit(add_noise(batch.tokens, eps, batch.level), batch.level, batch.coords,
                         batch.segments, said or self.read(batch.prompts)[1], period=batch.period,
@@ -47,7 +47,7 @@ class Contrastive(DiTTraining):
         goal = target("flow", batch.tokens, eps, batch.level)
         other = goal.roll(len(goal) // 2, 0) if torch.is_grad_enabled() else flow
         error = (flow - goal).square().mean(1) - self.share * (flow - other).square().mean(1)
-        return error[batch.loss_mask].mean()
+        return (price * error)[batch.loss_mask].mean()
 
 
 def half(segments: Segments) -> tuple[Tensor, Segments]:
