@@ -73,11 +73,10 @@ def _assist(work: Callable[[int], None], rank: int, ranks: int, port: int,
         with _placed(rank, ranks):
             _join(rank, ranks, port)
             work(rank)
+            _leave()
     except BaseException as error:
-        report.send_bytes(f"{type(error).__name__}: {error}".encode())
-        raise SystemExit(1) from None
-    finally:
-        _leave()
+        report.send_bytes(f"{type(error).__name__}: {error}"[:4000].encode())
+        os._exit(1)  # at once: ending an object that waits for another process would take for ever
 
 class _Helper:
     "Process `rank` of `ranks`, a fork of this one."
@@ -140,6 +139,8 @@ def launch(work: Callable[[int], None], ranks: int) -> None:
 
 def _end(helpers: list[_Helper], patience: float) -> None:
     "Leave the group; give the others so many seconds to do the same, then kill them."
+    for helper in helpers if patience == 0 else ():
+        helper.process.kill()  # first, so that nothing of ours still waits for them
     _leave()
     for helper in helpers:
         helper.process.join(patience)

@@ -221,9 +221,9 @@ def test_every_parameter_of_the_transformer_has_a_gradient(data):
 def older(data):
     "The transformer of older snapshots: its first layer has a share that nothing uses."
     class Older(DiTTraining):
-        def __init__(self, dit, *args):
+        def __init__(self, dit, *args, **options):
             dit.blocks[0].attn.mix = nn.Parameter(torch.tensor(0.5))
-            super().__init__(dit, *args)
+            super().__init__(dit, *args, **options)
     return dit(data, cls=Older)
 
 
