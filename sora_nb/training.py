@@ -85,7 +85,7 @@ class DiTTraining(Training):
         self.count["seconds"] += time.perf_counter() - start
 
     def price(self, batch: TokenBatch) -> Tensor | float:
-        "How much an error counts in each token, `[N]`: where things are seen, `things`, elsewhere 1."
+        "How much an error counts in each token, `[N]`: `things` where one is seen, else 1."
         if self.things == 1 or batch.codes is None:
             return 1.0
         seen = ((batch.codes > 0) & (batch.codes != UNKNOWN)).flatten(1).any(1)
@@ -93,7 +93,7 @@ class DiTTraining(Training):
 
     def flow_loss(self, batch: TokenBatch, generator: torch.Generator,
                   said: Context | None = None, price: Tensor | float = 1.0, **tap) -> Tensor:
-        "Mean squared error of the predicted flow over the tokens that are not known, times `price`."
+        "Mean squared error, times `price`, of the flow over the tokens that are not known."
         eps = batch.noise(generator)
         noisy = add_noise(batch.tokens, eps, batch.level)
         flow = self.dit(noisy, batch.level, batch.coords, batch.segments,
@@ -161,8 +161,8 @@ def held_out_batches(data: LatentDataset, budget: int = 4096, n: int = 8) -> lis
         batch.level = torch.full_like(batch.level, (i + 0.5) / n)
     return batches
 
-@door(budget=between(1), read_on=between(0), things=between(0), validate_every=between(0), workers=between(0, 256),
-      devices=between(1, 1024), save_every=between(0))
+@door(budget=between(1), read_on=between(0), things=between(0), validate_every=between(0),
+      workers=between(0, 256), devices=between(1, 1024), save_every=between(0))
 def train_dit(dit: nn.Module, text: nn.Module, tokenizer, data: LatentDataset, *,
               held_out: LatentDataset | None = None, name: str = "dit",
               out: str | Path | None = None, budget: int = 4096, mix: Mix = Mix(),
