@@ -10,15 +10,14 @@ import argparse
 from dataclasses import replace
 
 # %% ../nbs/20c_commands.ipynb #f0e98d1f
-from sora_nb.arguments import (
-    Parser, add_folder, amount, amounts, folder_recipe, natural, place, positive, share, shares,
-    weight)
+from .arguments import (
+    add_folder, amount, amounts, folder_recipe, natural, place, positive, share, shares, weight)
 from .options import (
     another_size, distilling_of, mix_of, options, reading_of, to_train)
 from .sources import folder_clips, latent_data, latents
 
 # %% ../nbs/20c_commands.ipynb #e06aa25c
-FOR_WORLD = dict(labels=0.25, rough=0.15, evaluate=256)  # what train vae asks of our world alone
+FOR_WORLD = dict(labels=0.25, evaluate=256)  # what train vae asks of our world alone
 
 
 def refuse_world_options(args: argparse.Namespace) -> None:
@@ -43,6 +42,7 @@ def train_vae(args: argparse.Namespace) -> None:
     if args.data:
         refuse_world_options(args)
     wishes, recipe = options(args), folder_recipe(args, args.data)
+    wishes["terms"] = LossWeights(rough=args.rough)
     clips = args.data and folder_clips(args.data, **recipe)
     torch.manual_seed(args.seed)
     channels = dict(latent=args.latent) if args.latent else {}
@@ -57,8 +57,7 @@ def train_vae(args: argparse.Namespace) -> None:
         run = tune_vae(vae, clips, history=history, **wishes)
     else:
         run = train_vae(vae, World(), World(split="iid"), evaluate=args.evaluate,
-                        labels=args.labels, terms=LossWeights(rough=args.rough),
-                        history=history, **wishes)
+                        labels=args.labels, history=history, **wishes)
     print(args.out or run.weights)
 
 
@@ -110,7 +109,7 @@ def _add_both(p: argparse.ArgumentParser, name: str) -> None:
 
 def _add_vae(p: argparse.ArgumentParser) -> None:
     "The options of train vae alone."
-    p.add_argument("--rough", type=weight, default=FOR_WORLD["rough"],
+    p.add_argument("--rough", type=weight, default=0.15,
                    help="noise that latents learn to bear, in deviations (default: %(default)s)")
     p.add_argument("--evaluate", type=natural, default=FOR_WORLD["evaluate"],
                    help="held-out clips of the world to score (default: 256)")

@@ -20,10 +20,11 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 # %% ../nbs/08h_tuning.ipynb #3358bbab
-from .checkpoints import save_checkpoint, totals
+from .checkpoints import save_checkpoint
 from .disk import Run
 from .folder import FolderClips
 from .loop import Recipe
+from .losses import LossWeights
 from .measures import decibel, squared_error
 from .pixels import vae_batch
 from .runs import fit
@@ -96,26 +97,24 @@ def check_held_out(clips: FolderClips, card: Mapping[str, Any]) -> None:
 def tune_vae(vae: VideoVAE, clips: FolderClips, *, name: str | Path = "tuned",
              out: str | Path | None = None, pool: int = 256, restart: bool = False,
              workers: int = 0, devices: int = 1, quiet: bool | None = None, command: str = "",
-             history: Sequence[dict] = (), **recipe) -> Run:
+             history: Sequence[dict] = (), terms: LossWeights = LossWeights(), **recipe) -> Run:
     """Train `vae` on clips of a folder, score it on every eighth, export it to `out` (or the run).
 
     The card has the scores before and after. devices: processes that share each batch.
     history: of the weights that it goes on from (`checkpoints.history_of` their card).
+    terms: what the parts of `vae_loss` count.
     recipe: fields of `Recipe`, such as `minutes=10`."""
     train, held = split_clips(clips)
-    module = VAETraining(vae, Recipe(**recipe))
+    module = VAETraining(vae, Recipe(**recipe), terms=terms)
     run = Run(name, dict(module.recipe.fixed(), model=asdict(vae.config), data=clips.card,
-                         pool=pool), restart)
+                         pool=pool, terms=asdict(terms)), restart)
     before = folder_psnr(vae, held)
     fit(module, partial(vae_batch, FolderPool(train, pool), module.recipe.seed), run,
         workers=workers, devices=devices, quiet=quiet)
     some = range(0, len(train), -(-len(train) // 128))  # at most 128 clips for the statistics
     vae.fit_latent_stats(train[k][0].tensor()[None] for k in some)
     scores = dict(psnr_before=before, psnr=folder_psnr(vae, held), n=len(held))
-    tensors, card = module.export(command=command, data=clips.card, scores=scores)
-    if history:
-        card["history"] = list(history)
-        card["total"] = totals(card)
     with run.reporting():
-        save_checkpoint(out or run.weights, tensors, card)
+        save_checkpoint(out or run.weights, *module.export(
+            history, command=command, data=clips.card, scores=scores))
     return run

@@ -59,11 +59,15 @@ class VAETraining(Training):
             parts |= dict(hue=hue.item(), kind=kind.item())
         return loss, parts
 
-    def export(self, **facts) -> tuple[dict[str, Tensor], dict]:
-        "Weights, and the card without scores."
+    def export(self, history: Sequence[dict] = (), **facts) -> tuple[dict[str, Tensor], dict]:
+        "Weights, and the card without scores; with `history`, what all of it together has cost."
         card = dict(self.facts(), kind="vae", config=plain_config(self.vae),
                     world_version=WORLD_VERSION)
-        return self.vae.state_dict(), {**card, **facts}
+        card = {**card, "terms": asdict(self.terms), **facts}
+        if history:
+            card["history"] = list(history)
+            card["total"] = totals(card)
+        return self.vae.state_dict(), card
 
     def size(self, batch: PixelBatch) -> tuple[int, int, float]:
         b, _, t, h, w = shape = batch.pixels[batch.rows].shape
@@ -111,11 +115,7 @@ def train_vae(vae: nn.Module, world, held_out, *, name: str = "vae", out: str | 
         save_every=save_every, workers=workers, quiet=quiet, devices=devices)
     vae.fit_latent_stats(x for x, _ in statistics)
     scores = evaluate_vae(vae, held_out, evaluate) if evaluate else {}
-    tensors, card = module.export(command=command, data=world.card, scores=scores, labels=labels,
-                                  terms=asdict(terms))
-    if history:
-        card["history"] = list(history)
-        card["total"] = totals(card)
     with run.reporting():
-        save_checkpoint(out or run.weights, tensors, card)
+        save_checkpoint(out or run.weights, *module.export(
+            history, command=command, data=world.card, scores=scores, labels=labels))
     return run

@@ -389,6 +389,25 @@ def test_a_death_is_told(event, who, kind, words):
     assert [r["step"] for r in rows] == list(range(1, 9))
 
 
+class Clings:
+    "Whoever ends this object has to wait, as for a connection that nobody will answer."
+    def __del__(self):
+        time.sleep(60)
+
+
+def test_a_failing_process_does_not_tidy_up():
+    def work(rank):
+        if rank:
+            held = Clings()
+            raise ValueError(f"row 7, holding {type(held).__name__}")
+        dist.barrier()
+
+    start = time.monotonic()
+    with pytest.raises(ChildProcessError, match="process 1 of 2 died .*row 7, holding Clings"):
+        launch(work, 2)
+    assert time.monotonic() - start < 30
+
+
 def test_divergence_is_told_by_its_own_name():
     def nan(step):
         return replace(points(step), pixels=points(step).pixels * (np.nan if step == 3 else 1))

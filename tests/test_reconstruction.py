@@ -260,3 +260,17 @@ def test_a_record_of_more_clips_stays(here, capsys):
 def test_options_of_films_need_films(here, capsys):
     assert "--frames: only for a folder of videos" in complaint(
         ["train", "vae", "--steps", "1", "--frames", "5"], capsys)
+
+
+@pytest.mark.parametrize("data", [["--evaluate", "0"], CUT], ids=["world", "films"])
+def test_rough_latents_reach_both_trainings(here, films, data):
+    "train vae --rough: the card says how rough, and the network has met it."
+    weights = {}
+    for name, more in (("usual", []), ("again", []), ("rough", ["--rough", "0.8"])):
+        assert main(["train", "vae", "--size", "nano", "--steps", "2", "--name", name, *data, *more,
+                     "--out", f"{name}.safetensors"]) == 0
+        tensors, card = load_checkpoint(f"./{name}")
+        weights[name] = torch.cat([tensors[k].flatten().float() for k in sorted(tensors)])
+        assert card["terms"]["rough"] == (0.8 if more else 0.15)
+    assert torch.equal(weights["usual"], weights["again"])
+    assert not torch.equal(weights["usual"], weights["rough"])
