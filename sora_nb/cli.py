@@ -32,7 +32,7 @@ def generate(args: argparse.Namespace) -> None:
     sora = Sora.from_pretrained(args.checkpoint)
     loaded = time.perf_counter()
     video = sora.generate(args.prompt, **size, steps=args.steps,
-                          guidance_scale=args.guidance_scale)
+                          guidance_scale=args.guidance_scale, solver=args.solver)
     made = time.perf_counter()
     paths = ", ".join(str(video.save(path)) for path in args.out or [args.standard])
     frames = "1 frame" if len(video) == 1 else f"{len(video)} frames"
@@ -61,7 +61,9 @@ def add_generate(commands) -> None:
                        help="denoising steps (default: as the checkpoint says, usually 16)")
         p.add_argument("--guidance-scale", type=float,
                        help="how hard to insist on the prompt; 1 = not at all (default: as the "
-                       "checkpoint says, usually 4)")
+                       "checkpoint says, usually 3)")
+        p.add_argument("--solver", help="euler, heun or renoise (default: as the checkpoint says, "
+                       "usually renoise)")
         p.add_argument("--seed", type=natural, default=0, help="same seed, same video (default: 0)")
         p.add_argument("--checkpoint", default="dit", help="name or file (default: dit)")
         p.set_defaults(run=generate, standard=Path(out))

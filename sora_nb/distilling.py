@@ -52,7 +52,7 @@ class Distilling(DiTTraining):
         return type(cls.__name__, (cls,), dict(steps=steps, walk=whole // steps, scale=scale))
 
     def __init__(self, dit: nn.Module, text: nn.Module, tokenizer, *args, **facts) -> None:
-        use = dict(steps=self.steps, guidance_scale=1.0)
+        use = dict(steps=self.steps, guidance_scale=1.0, solver="euler")
         super().__init__(dit, text.requires_grad_(False), tokenizer, *args, use=use, **facts)
         self.master = [deepcopy(dit).eval().requires_grad_(False)]  # in a list: it is not trained
 

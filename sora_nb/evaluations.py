@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .arguments import add_folder, counts, names, natural, place, positive, weight
 from .files import read_json
-from .measurements import (REFERENCE, STEPS, measure_diversity, measure_fidelity,
+from .measurements import (STEPS, measure_diversity, measure_fidelity,
                                   measure_memory, measure_parsers, measure_steps, measure_vae)
 from .tables import result_table
 
@@ -111,14 +111,15 @@ def add_sampling(p: argparse.ArgumentParser, what: str) -> None:
     "The options of measurements that generate videos."
     if what == "steps":
         p.add_argument("--steps", type=counts, help="how many to compare, beside the usual number "
-                       f"and {REFERENCE} (default: {','.join(map(str, STEPS))})")
+                       f"(default: {','.join(map(str, STEPS))}); with 64 of Euler's method")
         p.add_argument("--against", help="another checkpoint to compare with instead, each as it "
                        "is meant to be used")
     else:
         p.add_argument("--steps", type=positive,
                        help="denoising steps (default: as the checkpoint says, usually 16)")
     p.add_argument("--guidance-scale", type=float,
-                   help="(default: as the checkpoint says, usually 4)")
+                   help="(default: as the checkpoint says, usually 3)")
+    p.add_argument("--solver", help="euler, heun or renoise (default: as the checkpoint says)")
     if what == "diversity":
         p.add_argument("--seeds", type=positive, default=8, help="videos a prompt (default: 8)")
     if what == "memory":

@@ -41,7 +41,8 @@ def generator(sora, args: argparse.Namespace) -> Callable[..., list]:
         first = seed * len(prompts)
         return sora.generate(prompts, **(dict(frames=17) | shape),
                              seed=list(range(first, first + len(prompts))),
-                             steps=args.steps, guidance_scale=args.guidance_scale)
+                             steps=args.steps, guidance_scale=args.guidance_scale,
+                             solver=args.solver)
     return generate
 
 # %% ../nbs/20cc_measurements.ipynb #c8443cb5
@@ -138,18 +139,20 @@ def measure_films(args: argparse.Namespace) -> dict:
     return evaluate_reconstruction(clips, *networks, n=args.clips, command=args.typed, **record)
 
 # %% ../nbs/20cc_measurements.ipynb #c7ee634b
-STEPS, REFERENCE = (4, 8, 16, 32), 64  # Euler steps that are compared, and with which
+STEPS = (4, 8, 16, 32)                   # that are compared
+REFERENCE = dict(steps=64, guidance_scale=4.0, solver="euler")   # with which
 
 
 def step_ways(args: argparse.Namespace, sora) -> tuple[dict[str, tuple], str, str]:
     "Numbers of steps -> (model, settings); which is the usual one; with which all are compared."
     from sora_nb.orders import sampler_settings
 
-    usual = sampler_settings(None, args.guidance_scale, sora.use)
-    numbers = sorted({*(args.steps or STEPS), usual["steps"], REFERENCE})
-    names = {k: f"{k} step{'s' * (k > 1)}" for k in numbers}
+    usual = sampler_settings(None, args.guidance_scale, sora.use, args.solver)
+    names = {k: f"{k} step{'s' * (k > 1)}" for k in sorted({*(args.steps or STEPS), usual["steps"]})}
     ways = {name: (sora, usual | dict(steps=k)) for k, name in names.items()}
-    return ways, names[usual["steps"]], names[REFERENCE]
+    best = sampler_settings(use=REFERENCE, guidance_scale=args.guidance_scale)
+    reference = f"{best['steps']} Euler steps"
+    return ways | {reference: (sora, best)}, names[usual["steps"]], reference
 
 
 def model_ways(args: argparse.Namespace, sora) -> tuple[dict[str, tuple], str, str]:
@@ -157,9 +160,9 @@ def model_ways(args: argparse.Namespace, sora) -> tuple[dict[str, tuple], str, s
     from sora_nb.orders import sampler_settings
     from sora_nb.sora import Sora
 
-    if args.steps or args.guidance_scale is not None:
-        raise ValueError("--steps, --guidance-scale: not with --against, which compares two "
-                         "checkpoints as each is meant to be used")
+    if args.steps or args.guidance_scale is not None or args.solver:
+        raise ValueError("--steps, --guidance-scale, --solver: not with --against, which compares "
+                         "two checkpoints as each is meant to be used")
     models = dict(checkpoint=sora, against=Sora.from_pretrained(args.against))
     return {k: (m, sampler_settings(use=m.use)) for k, m in models.items()}, *models
 

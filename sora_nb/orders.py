@@ -21,7 +21,7 @@ from torch import Tensor
 from .diffusion import noise, size_shift
 from .door import brief
 from .patches import Grid, coordinates, pack_budget
-from .sampling import MOST_STEPS
+from .sampling import MOST_STEPS, SOLVERS
 from .world.optics import tier
 
 # %% ../nbs/09a_orders.ipynb #644a69d4
@@ -185,11 +185,11 @@ def batches(wanted: Sequence[Order], budget: int = TOKENS) -> list[list[int]]:
             for chosen in pack_budget([wanted[i].shape.grid.tokens for i in rows], budget)]
 
 # %% ../nbs/09a_orders.ipynb #15aaa5df
-USUAL = dict(steps=16, guidance_scale=4.0)
+USUAL = dict(steps=16, guidance_scale=3.0, solver="renoise")
 
 
 def sampler_settings(steps: int | None = None, guidance_scale: float | None = None,
-                     use: Mapping[str, float] = USUAL) -> dict[str, Any]:
+                     use: Mapping[str, Any] = USUAL, solver: str | None = None) -> dict[str, Any]:
     "Checked settings of the sampler; those that are None as `use` says, else as usual."
     usual = USUAL | (use if isinstance(use, Mapping) else {})
     steps = usual["steps"] if steps is None else steps
@@ -197,4 +197,8 @@ def sampler_settings(steps: int | None = None, guidance_scale: float | None = No
     if not (finite(guidance_scale) and guidance_scale >= 0):
         raise ValueError("guidance_scale must be a number of at least 0, got "
                          f"{brief(guidance_scale)}")
-    return dict(steps=whole("steps", steps, 1, MOST_STEPS), guidance_scale=float(guidance_scale))
+    solver = usual["solver"] if solver is None else solver
+    if solver not in SOLVERS:
+        raise ValueError(f"no solver {brief(solver)}: choose one of {', '.join(SOLVERS)}")
+    return dict(steps=whole("steps", steps, 1, MOST_STEPS), guidance_scale=float(guidance_scale),
+                solver=solver)

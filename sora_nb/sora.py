@@ -36,7 +36,7 @@ class Sora(Denoiser):
 
     @property
     def use(self) -> dict:
-        "With which steps and guidance the checkpoint is meant to be used; empty: as usual."
+        "With which steps, guidance and solver the checkpoint is meant to be used; empty: as usual."
         return self.card.get("use") or {}
 
     def _steps(self, batch: Sequence[Order], **settings) -> Iterator[Step]:
@@ -60,23 +60,25 @@ class Sora(Denoiser):
     def generate(self, prompt: str | Sequence[str], *, seconds: float | None = None,
                  frames: int | None = None, height: int = 64, width: int = 64,
                  steps: int | None = None, guidance_scale: float | None = None, seed: int = 0,
-                 pixels_per_unit: float | None = None, fps: float = 8.0) -> Video | list[Video]:
+                 pixels_per_unit: float | None = None, fps: float = 8.0,
+                 solver: str | None = None) -> Video | list[Video]:
         """A video of what the prompt says; of a list of prompts, a list of videos.
 
         seconds or frames: the length (2 seconds at 8 fps = 17 frames, also if neither is given).
         height, width: pixels, any; the model has seen pictures of about 64x64 most.
         steps: more are slower and better up to about 30. guidance_scale: how hard to insist on
         the prompt; 1 = not at all, and twice as fast. (None: as the checkpoint is meant to be used,
-        usually 16 and 4.) The empty prompt makes any video.
+        usually 16 and 3.) The empty prompt makes any video.
         seed: the same seed makes the same video, whatever else is in the list.
         pixels_per_unit: how large to draw things (None: as usual for this size).
-        With a list of prompts, every setting but steps and guidance_scale may be a list too."""
+        solver: euler, heun or renoise (see `sora_nb.sampling.advance`; None: as is meant).
+        With a list of prompts, every setting but steps, guidance_scale and solver may be a list."""
         several = isinstance(prompt, Iterable) and not isinstance(prompt, (str, bytes, Tensor))
         prompts = list(prompt) if several else [prompt]
         wanted = orders(prompts, seconds=seconds, frames=frames, height=height, width=width,
                         seed=seed, pixels_per_unit=pixels_per_unit, fps=fps,
                         most=self.max_tokens)
-        settings = sampler_settings(steps, guidance_scale, self.use)
+        settings = sampler_settings(steps, guidance_scale, self.use, solver)
         self._warn(prompts)
         made: dict[int, Video] = {}
         for rows in batches(wanted, self.max_tokens):
@@ -94,11 +96,13 @@ class Sora(Denoiser):
         return self.generate(prompt, frames=1, height=height, width=width, **settings)
 
     def trajectory(self, prompt: str, *, steps: int | None = None,
-                   guidance_scale: float | None = None, **settings) -> Iterator[Video]:
+                   guidance_scale: float | None = None, solver: str | None = None,
+                   **settings) -> Iterator[Video]:
         """What the model believes it will see, after every step; the last one is the result.
 
         Settings as in `generate`."""
         (order,) = orders([prompt], most=self.max_tokens, **settings)
-        steps_taken = self._steps([order], **sampler_settings(steps, guidance_scale, self.use))
+        asked = sampler_settings(steps, guidance_scale, self.use, solver)
+        steps_taken = self._steps([order], **asked)
         self._warn([prompt])
         return (self._video(step.x0, order) for step in steps_taken)

@@ -112,18 +112,21 @@ class Recorder:
 
 
 def check_steps(measure, monkeypatch, *words):
-    "All ways get the same prompts, the same noise and the same guidance; only the steps differ."
+    "All ways get the same prompts, the same noise and the same guidance, but for the reference."
     sora = Recorder()
     monkeypatch.setattr(measurements, "judged", lambda args, kind: (sora, dict(command="x")))
     args = understood(add_evaluate, "evaluate", "steps", "--clips", str(N), *words)
     record = measure(argparse.Namespace(**args))
     numbers = [2, 6, 12, 64]
-    assert list(record["difference"]) == [f"{k} steps" for k in numbers]
-    assert (record["judged"], record["reference"]) == ("6 steps", "64 steps")
-    assert {k: s["steps"] for k, s in record["settings"].items()} == {f"{k} steps": k for k in numbers}
+    names = [*(f"{k} steps" for k in numbers[:3]), "64 Euler steps"]
+    assert list(record["difference"]) == names
+    assert (record["judged"], record["reference"]) == ("6 steps", "64 Euler steps")
+    assert {k: s["steps"] for k, s in record["settings"].items()} == dict(zip(names, numbers))
+    assert [s["solver"] for s in record["settings"].values()] == [*["renoise"] * 3, "euler"]
     whole = {}
     for prompts, settings in sora.asked:
-        assert settings["guidance_scale"] == record["settings"]["6 steps"]["guidance_scale"]
+        if settings["steps"] != 64:
+            assert settings["guidance_scale"] == record["settings"]["6 steps"]["guidance_scale"]
         if len(prompts) == N:
             whole[settings["steps"]] = prompts, settings["seed"], settings["frames"]
     assert list(whole) == numbers and len(set(map(str, whole.values()))) == 1
@@ -134,9 +137,10 @@ def check_steps(measure, monkeypatch, *words):
 
 def test_steps(monkeypatch):
     record = check_steps(measurements.measure_steps, monkeypatch, "--steps", "12,2")
-    assert record["settings"]["64 steps"]["guidance_scale"] == 2.0, "as the checkpoint is meant to be used"
+    assert record["settings"]["6 steps"]["guidance_scale"] == 2.0, "as the checkpoint is meant to be used"
+    assert record["settings"]["64 Euler steps"]["guidance_scale"] == 4.0, "what is best for Euler"
     record = check_steps(measurements.measure_steps, monkeypatch, "--steps", "2,12", "--guidance-scale", "3")
-    assert record["settings"]["64 steps"]["guidance_scale"] == 3.0
+    assert record["settings"]["64 Euler steps"]["guidance_scale"] == 3.0
 
     def luck(sora, args):
         "Broken: another noise for every number of steps."
@@ -145,7 +149,8 @@ def test_steps(monkeypatch):
 
     def eager(sora, args):
         "Broken: another guidance for few steps."
-        honest = argparse.Namespace(steps=args.steps, guidance_scale=2.0 + (args.steps < 6))
+        honest = argparse.Namespace(steps=args.steps, guidance_scale=2.0 + (args.steps < 6),
+                                    solver=args.solver)
         return measurements_generator(sora, honest)
 
     measurements_generator = measurements.generator
@@ -172,13 +177,13 @@ def test_command(here, capsys):
     words = ["evaluate", "steps", "--clips", "16", "--steps", "1,2", "--folder", "."]
     assert main(words) == 0
     out, record = capsys.readouterr().out, read_result("steps-iid", here)
-    names = ["1 step", "2 steps", "16 steps", "64 steps"]
+    names = ["1 step", "2 steps", "16 steps", "64 Euler steps"]
     assert list(record["columns"]) == ["real", "broken", "shuffled", *names]
     assert list(record["difference"]) == list(record["seconds"]) == names and record["judged"] == "16 steps"
-    assert record["seconds"]["64 steps"]["packed"] > record["seconds"]["1 step"]["packed"]
+    assert record["seconds"]["64 Euler steps"]["packed"] > record["seconds"]["1 step"]["packed"]
     assert record["command"] == "sora-nb " + " ".join(words) and record["n"] == 16
     assert record["checkpoint"] == load_checkpoint("dit")[1]["sha256"]
-    assert "  difference to 64 steps, paired\n" in out and " s  packed " in out
+    assert "  difference to 64 Euler steps, paired\n" in out and " s  packed " in out
 
 
 def test_another_checkpoint(here, capsys):
@@ -189,8 +194,8 @@ def test_another_checkpoint(here, capsys):
     assert list(record["difference"]) == ["checkpoint", "against"] and record["judged"] == "checkpoint"
     assert record["difference"] == dict(checkpoint=[0, 0, 0], against=[0, 0, 0])
     assert record["checkpoints"]["against"] == record["checkpoint"]
-    assert record["settings"]["against"] == dict(steps=16, guidance_scale=4.0)
-    for option in (["--steps", "4"], ["--guidance-scale", "1"]):
+    assert record["settings"]["against"] == dict(steps=16, guidance_scale=3.0, solver="renoise")
+    for option in (["--steps", "4"], ["--guidance-scale", "1"], ["--solver", "heun"]):
         assert main([*words, *option]) == 2
         assert "not with --against" in capsys.readouterr().err
 

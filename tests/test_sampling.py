@@ -72,7 +72,7 @@ def check_known_bits(sample):
     known = torch.randn(noise.shape, generator=torch.Generator().manual_seed(1)).double()
     known[0, 0] = -0.0
     strength = torch.tensor([0, 0, 1, 1, 0.5, 0, 0, 0, 0, 0], dtype=torch.float64)
-    for solver in ("euler", "heun"):
+    for solver in ("euler", "heun", "renoise"):
         out = sample(gaussian(), noise, *rest, known=known, strength=strength, steps=5,
                      solver=solver, guidance_scale=1)
         keep = strength == 0
