@@ -148,7 +148,8 @@ def step_ways(args: argparse.Namespace, sora) -> tuple[dict[str, tuple], str, st
     from sora_nb.orders import sampler_settings
 
     usual = sampler_settings(None, args.guidance_scale, sora.use, args.solver)
-    names = {k: f"{k} step{'s' * (k > 1)}" for k in sorted({*(args.steps or STEPS), usual["steps"]})}
+    numbers = sorted({*(args.steps or STEPS), usual["steps"]})
+    names = {k: f"{k} step{'s' * (k > 1)}" for k in numbers}
     ways = {name: (sora, usual | dict(steps=k)) for k, name in names.items()}
     best = sampler_settings(use=REFERENCE, guidance_scale=args.guidance_scale)
     reference = f"{best['steps']} Euler steps"

@@ -145,6 +145,18 @@ def check_guidance(sample):
     assert torch.allclose(out, exact(noise, good + 0.5 + 2 * -0.5), atol=1e-3)
 
 
+def check_renoise(sample):
+    "What arrives is the last belief, after beliefs of independent noise: its spread is known."
+    noise = torch.randn(500, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    out = sample(gaussian(), noise, torch.zeros(500, 6), Segments([500]), word(2), steps=6,
+                 solver="renoise", guidance_scale=1)
+    spread, belief = 1.0, 0.0
+    for t, later in zip(schedule(6), schedule(6)[1:]):
+        belief = (1 - t) * SPREAD**2 / ((1 - t) ** 2 * SPREAD**2 + t**2) * spread
+        spread = ((1 - later) ** 2 * belief**2 + later**2) ** 0.5
+    assert abs(out.mean() - 2) < 0.01 and abs(out.std() / belief - 1) < 0.02, (out.std(), belief)
+
+
 NANO = DiTConfig(in_dim=8, context_dim=12, width=48, depth=2, head_dim=24, condition=8)
 
 
@@ -161,7 +173,7 @@ def rand(*shape):
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
-def check_alone_is_together(sample, model):
+def check_alone_is_together(sample, model, solver="heun"):
     "Same noise, same canvas: the same result whatever else is in the batch."
     coords = [coordinates(g) for g in (Grid(3, 2, 2), Grid(1, 4, 2), Grid(3, 2, 2))]
     noise, segments = pack([rand(len(c), 8) for c in coords])
@@ -169,7 +181,7 @@ def check_alone_is_together(sample, model):
     words = Context(rand(3, 5, 12), torch.arange(5) < torch.tensor([[2], [5], [4]]))
     null, period = Context(rand(1, 1, 12), torch.ones(1, 1, dtype=torch.bool)), torch.tensor(
         [0.0, 0.0, 1.5])
-    options = dict(null_context=null, steps=3, solver="heun", guidance_scale=2.0)
+    options = dict(null_context=null, steps=3, solver=solver, guidance_scale=2.0)
     out = unpack(sample(model, noise, torch.cat(coords), segments, words, known=known,
                         strength=strength, period=period, **options), segments)
     parts = [unpack(z, segments) for z in (noise, known, strength)]
@@ -181,7 +193,7 @@ def check_alone_is_together(sample, model):
 
 
 CHECKS = [check_known_bits, check_levels, check_sdedit, check_free_is_plain, check_costs,
-          check_guidance]
+          check_guidance, check_renoise]
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -194,8 +206,9 @@ def test_order_of_convergence(solver, order):
     check_order(sample, solver, order)
 
 
-def test_alone_is_together(dit):
-    check_alone_is_together(sample, dit)
+@pytest.mark.parametrize("solver", ["heun", "renoise"])
+def test_alone_is_together(dit, solver):
+    check_alone_is_together(sample, dit, solver)
 
 
 def no_heun(*args, solver="euler", **rest):
@@ -251,6 +264,12 @@ def other_sign(*args, guidance_scale=4.0, **rest):
 def test_a_broken_sampler_is_rejected(check, broken):
     with pytest.raises(AssertionError):
         check(broken)
+
+
+def test_noise_that_is_not_fresh_is_rejected(monkeypatch):
+    monkeypatch.setattr(sampling, "CELLS", 0)
+    with pytest.raises(AssertionError):
+        check_renoise(sample)
 
 
 def test_heun_that_is_euler_is_rejected():
