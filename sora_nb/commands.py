@@ -149,6 +149,8 @@ def _add_dit(p: argparse.ArgumentParser) -> None:
                    "made them, and the words of these captions")
     p.add_argument("--distill", type=positive, metavar="STEPS",
                    help="with --init: learn to need only so many steps, and no guidance")
+    p.add_argument("--optimizer", choices=("adamw", "muon"),
+                   help="muon: for the matrices of the blocks (default: adamw)")
     _add_mix(p)
     p.add_argument("--reading", type=natural, help="steps in which the text encoder "
                    "learns to read before (default: 2000; none with --init, or "

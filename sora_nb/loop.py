@@ -21,14 +21,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 # %% ../nbs/08b_loop.ipynb #d1c0f9d2
 from .data import NOISE, step_generator
-from .door import between, check_fields, positive
+from .door import among, between, check_fields, positive
+from .muon import Muon
 
 # %% ../nbs/08b_loop.ipynb #19d00f1b
 @dataclass
 class Recipe:
     """Plain numbers of a training. The budget is `steps` or `minutes`, whichever ends first.
 
-    lr: of AdamW after `warmup` steps; falls linearly to 0 over the last `decay` of the budget.
+    lr: after `warmup` steps; falls linearly to 0 over the last `decay` of the budget.
+    optimizer: adamw, or muon for the matrices inside a network (lesson *Muon*), adamw for the rest.
     ema: exponent gamma of the power-function average of the weights (EDM2, arXiv 2312.02696)."""
     steps: int | None = None
     minutes: float | None = None
@@ -39,11 +41,13 @@ class Recipe:
     weight_decay: float = 0.01
     ema: float = 6.94
     seed: int = 0
+    optimizer: str = "adamw"
 
     def __post_init__(self) -> None:
         check_fields(self, steps=between(0, 10**9), minutes=between(0, 10**9), lr=positive,
                      warmup=between(0), decay=between(0, 1), clip=positive, ema=between(0),
-                     weight_decay=between(0), seed=between(0, 2**63 - 1))
+                     weight_decay=between(0), seed=between(0, 2**63 - 1),
+                     optimizer=among("adamw", "muon"))
         if not (self.steps or self.minutes):
             raise ValueError("a training needs a budget: pass steps= or minutes= (> 0)")
 
@@ -121,15 +125,28 @@ class Training(L.LightningModule):
     def ema(self) -> PowerEMA:
         return PowerEMA(self, self.recipe.ema)
 
+    def inner(self) -> list[nn.Parameter]:
+        "The matrices that Muon is for: none, unless a subclass says which."
+        return []
+
     @cached_property
     def optimizer(self) -> torch.optim.Optimizer:
-        "AdamW; weight decay only on the matrices of linear layers and convolutions."
-        layers = (nn.Linear, nn.Conv2d, nn.Conv3d)
+        "That of the recipe; weight decay only on the matrices of linear layers and convolutions."
+        layers, muon = (nn.Linear, nn.Conv2d, nn.Conv3d), self.recipe.optimizer == "muon"
         matrices = {id(m.weight) for m in self.modules() if isinstance(m, layers)}
+        inner = {id(p) for p in self.inner()} if muon else set()
+        if muon and not inner:
+            raise ValueError(f"muon is for matrices inside a network, and {type(self).__name__} "
+                             "names none (inner()): train with adamw")
         free = [p for p in self.parameters() if p.requires_grad]
         groups = [dict(params=[p for p in free if (id(p) in matrices) == matrix], weight_decay=wd)
                   for matrix, wd in ((True, self.recipe.weight_decay), (False, 0.0))]
-        return torch.optim.AdamW(groups, lr=self.recipe.lr, betas=(0.9, 0.99), fused=True)
+        if muon:
+            turned = [p for p in groups[0]["params"] if id(p) in inner]
+            groups[0]["params"] = [p for p in groups[0]["params"] if id(p) not in inner]
+            groups.append(dict(groups[0], params=turned, muon=True))
+        kind = Muon if muon else torch.optim.AdamW
+        return kind(groups, lr=self.recipe.lr, betas=(0.9, 0.99), fused=True)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer

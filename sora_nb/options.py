@@ -103,6 +103,7 @@ def options(args: argparse.Namespace) -> dict:
     if not (args.steps or args.minutes):
         raise ValueError("a training needs a budget: give --minutes or --steps")
     recipe = dict(steps=args.steps, minutes=args.minutes, seed=args.seed)
-    recipe |= {k: x for k in ("lr", "warmup", "decay") if (x := getattr(args, k)) is not None}
+    recipe |= {k: x for k in ("lr", "warmup", "decay", "optimizer")
+               if (x := getattr(args, k, None)) is not None}
     return dict(recipe, name=args.name, out=args.out, restart=args.restart, workers=args.workers,
                 devices=args.devices, command=args.typed)

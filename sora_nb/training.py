@@ -63,6 +63,10 @@ class DiTTraining(Training):
         self.held_out, self.known_facts = held_out, facts
         self._text_flops: dict[int, int] = {}  # of one prompt, by its length
 
+    def inner(self) -> list[nn.Parameter]:
+        "What Muon is for: the matrices of the transformer's blocks."
+        return [p for p in self.dit.blocks.parameters() if p.ndim == 2]
+
     def read(self, prompts: Sequence[str]) -> tuple[Tensor, Context]:
         "The ids of prompts, and what the text encoder says about them."
         ids, mask = (x.to(self.device) for x in self.tokenizer.encode(prompts))

@@ -21,6 +21,7 @@ from sora_nb.latents import LatentDataset, encode_items, encode_world
 from sora_nb.listing import list_folder
 from sora_nb.loop import Recipe
 from sora_nb.mix import Mix
+from sora_nb.muon import orthogonal
 from sora_nb.orders import Shape
 from sora_nb.patches import (Grid, Segments, coordinates, pack, pack_budget, patchify, unpack,
                              unpatchify)
@@ -333,6 +334,7 @@ DOORS = {
     "haar_join": Door(D.haar_join, dict(low=torch.zeros(2, 2), details=torch.zeros(3, 2, 2)), False),
     "hierarchical_noise": Door(D.hierarchical_noise, dict(
         small=torch.zeros(2, 2), shape=(4, 4), generator=torch.Generator())),
+    "orthogonal": Door(orthogonal, dict(g=torch.ones(1, 2, 3), rounds=5), False),
     "noise": Door(D.noise, dict(shape=(2, 4, 4), seed=0, doublings=1)),
     # words
     "Tokenizer": Door(Tokenizer, dict(source=sora().tokenizer.to_json())),
@@ -562,6 +564,7 @@ INNER = _named(
     labels="codes_of cell_codes shares",
     disk="check_out plain_config",
     loop="PowerEMA DivergedError Training forward_flops",
+    muon="Muon",
     ranks="launch Ranks placement",
     asking="shown_hue Asker",
     reading="word_tokens hue_tokens of_ground questions_of graded Reader pages reader_for",

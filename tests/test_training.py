@@ -219,6 +219,23 @@ def test_resume_is_exact():
             check_exact(**broken)
 
 
+def test_resume_is_exact_with_muon():
+    class Turned(Toy):
+        def __init__(self, recipe, **options):
+            recipe.optimizer = "muon"
+            super().__init__(recipe, **options)
+
+        def inner(self):
+            return [self.net[0].weight]
+
+    class ForgetsMomentum(Turned):
+        def restore(self, state):
+            super().restore({k: 0 * x if k.endswith(".momentum") else x for k, x in state.items()})
+    check_exact(cls=Turned)
+    with pytest.raises(AssertionError):
+        check_exact(cls=ForgetsMomentum)
+
+
 def test_resume_after_kill_9(tmp_path):
     whole, run = toy("whole")
     code = KILLED.format(tests=os.path.dirname(__file__))

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from sora_nb.attention import rotary
 from sora_nb.blocks import Pack, distinct, modulate
@@ -89,61 +89,6 @@ class Routed(DiT):
         return self.out(modulate(x, shift, scale))
 
 
-def orthogonal(g: Tensor, steps: int = 5) -> Tensor:
-    "The nearest matrix with orthogonal rows or columns, nearly: Newton-Schulz on `g [k, m, n]`."
-    tall = g.shape[1] > g.shape[2]
-    x = g.mT if tall else g
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    for _ in range(steps):
-        a = x @ x.mT
-        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
-    return x.mT if tall else x
-
-
-class Muon(torch.optim.AdamW):
-    "Orthogonal steps for groups with `muon` (Muon, 0.2 sqrt(max(m, n)) of 2502.16982), else AdamW."
-
-    def step(self, closure=None):
-        with torch.enable_grad():
-            loss = closure() if closure else None
-        for group in self.param_groups:
-            shapes = {}
-            for p in group["params"] if group.get("muon") else ():
-                if p.grad is not None:
-                    shapes.setdefault(p.shape, []).append(p)
-            for shape, params in shapes.items():
-                self.turn(group, params, 0.2 * max(shape) ** 0.5)
-        super().step()
-        return loss
-
-    @torch.no_grad()
-    def turn(self, group: dict, params: list[nn.Parameter], size: float) -> None:
-        "One step of matrices of one shape; their gradients are used up."
-        moved = []
-        for p in params:
-            memory = self.state[p].setdefault("momentum", torch.zeros_like(p))
-            memory.lerp_(p.grad, 0.05)
-            moved.append(p.grad.lerp(memory, 0.95))
-            p.grad = None
-        for p, step in zip(params, orthogonal(torch.stack(moved))):
-            p.mul_(1 - group["lr"] * group["weight_decay"]).add_(step, alpha=-group["lr"] * size)
-
-
-class WithMuon(DiTTraining):
-    "Matrices of the blocks are trained by Muon, everything else by AdamW."
-
-    @property
-    def optimizer(self):
-        if not hasattr(self, "_muon"):
-            inner = [p for n, p in self.dit.blocks.named_parameters() if p.ndim == 2]
-            ids = {id(p) for p in inner}
-            rest = [p for p in self.parameters() if p.requires_grad and id(p) not in ids]
-            groups = [dict(params=inner, muon=True), dict(params=rest)]
-            self._muon = Muon(groups, lr=self.recipe.lr, betas=(0.9, 0.99),
-                              weight_decay=self.recipe.weight_decay)
-        return self._muon
-
-
 ARMS = {  # what differs from ours: of the mix, of `train_dit`, the classes
     "ours": {},
     "levels drawn uniformly": dict(mix=dict(uniform=1.0)),
@@ -151,7 +96,7 @@ ARMS = {  # what differs from ours: of the mix, of `train_dit`, the classes
     "pictures first": dict(mix=dict(opening=400)),
     "contrastive": dict(training=Contrastive),
     "routing": dict(dit=Routed),
-    "muon": dict(training=WithMuon),
+    "muon": dict(optimizer="muon"),
 }
 
 
