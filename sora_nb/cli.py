@@ -19,6 +19,7 @@ from .arguments import Parser, natural, one_line, output, positive
 from .commands import add_train
 from .encoding import add_encode
 from .evaluations import add_evaluate
+from .verbs import add_verbs
 
 # %% ../nbs/21_cli.ipynb #8632f69b
 def generate(args: argparse.Namespace) -> None:
@@ -119,7 +120,7 @@ def add_info(commands) -> None:
     commands.add_parser("info", help=text, description=text).set_defaults(run=info)
 
 # %% ../nbs/21_cli.ipynb #8814b277
-COMMANDS: list[Callable] = [add_generate, add_train, add_encode, add_evaluate, add_info]
+COMMANDS: list[Callable] = [add_generate, add_verbs, add_train, add_encode, add_evaluate, add_info]
 
 
 def parser() -> Parser:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from torch import Tensor
 
 # %% ../nbs/20_sora.ipynb #2773cb66
+from . import editing, enlarging, extending, looping
 from .denoiser import Denoiser
 from .orders import TOKENS, Order, batches, orders, sampler_settings
 from .patches import patchify
@@ -106,3 +107,42 @@ class Sora(Denoiser):
         steps_taken = self._steps([order], **asked)
         self._warn([prompt])
         return (self._video(step.x0, order) for step in steps_taken)
+
+    def animate(self, still: Video, prompt: str | None = None, **settings) -> Video:
+        "A video that shows a picture at a time, usually first: see `editing.animate`."
+        self._warn([prompt or ""])
+        return editing.animate(self, still, prompt, **settings)
+
+    def edit(self, video: Video, prompt: str, *, strength: float = editing.STRENGTH,
+             **settings) -> Video:
+        "The video as another prompt describes it (SDEdit): see `editing.edit`."
+        self._warn([prompt])
+        return editing.edit(self, video, prompt, strength=strength, **settings)
+
+    def inpaint(self, video: Video, box: tuple[int, int, int, int], prompt: str | None = None,
+                **settings) -> Video:
+        "A box (top, left, bottom, right in pixels) painted anew: see `editing.inpaint`."
+        self._warn([prompt or ""])
+        return editing.inpaint(self, video, box, prompt, **settings)
+
+    def outpaint(self, video: Video, *, height: int | None = None, width: int | None = None,
+                 **settings) -> Video:
+        "The video in the middle of a larger picture: see `editing.outpaint`."
+        return editing.outpaint(self, video, height=height, width=width, **settings)
+
+    def extend(self, video: Video, seconds: float = 1.0, *, direction: str = "forward",
+               **settings) -> Video:
+        "The video and more of it, after it or before it (backward): see `extending.extend`."
+        return extending.extend(self, video, seconds, direction=direction, **settings)
+
+    def connect(self, first: Video, second: Video, *, seconds: float = 1.0, **settings) -> Video:
+        "One video, a bridge of so many seconds, the other video: see `extending.connect`."
+        return extending.connect(self, first, second, seconds=seconds, **settings)
+
+    def loop(self, video: Video, *, way: str = "ring", **settings) -> Video:
+        "A loop made of a video, by one of three ways: see `looping.loop`."
+        return looping.loop(self, video, way=way, **settings)
+
+    def enlarge(self, video: Video, *, height: int, width: int, **settings) -> Video:
+        "The same video at another size, larger or smaller: see `enlarging.enlarge`."
+        return enlarging.enlarge(self, video, height=height, width=width, **settings)

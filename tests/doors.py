@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 import tiny
-from sora_nb import (checkpoints, diffusion as D, lexicon, losses, masks, measures, pixels, sampling,
-                     text)
+from sora_nb import (canvas, checkpoints, diffusion as D, editing, enlarging, extending, lexicon,
+                     looping, losses, masks, measures, pixels, sampling, text)
 from sora_nb.clips import clip_lengths, even_picks, fit_size, native_fps, survey
 from sora_nb.cuts import cut_scores, find_cuts, looks
 from sora_nb.dit import DiT, DiTConfig, dit_flops
@@ -225,6 +225,20 @@ def many_clips() -> FolderClips:
     return FolderClips(path.parent, FolderRecipe(frames=1, cuts=False))
 
 
+def picture() -> Video:
+    "A still of 16x16 pixels that the model can go on from."
+    return Video(np.zeros((1, 16, 16, 3), np.uint8), 8.0, prompt="a ball")
+
+
+def blank(**settings) -> canvas.Canvas:
+    return canvas.Canvas.blank(**(dict(shape=Shape(5, 16, 16), channels=16) | settings))
+
+
+def edited(name: str):
+    "A method of the facade, with one step."
+    return lambda **k: getattr(sora(), name)(steps=1, **k)
+
+
 Z, X = torch.zeros(1, 16, 2, 2, 2), torch.zeros(1, 3, 5, 16, 16)
 BLINK = X + (torch.arange(5) % 2).view(5, 1, 1)
 TOKENS, COORDS = torch.zeros(4, 12), coordinates(Grid(1, 2, 2))
@@ -243,6 +257,35 @@ DOORS = {
                                                           steps=1, seed=0)),
     "Sora.trajectory": Door(steps, dict(prompt=PROMPT, frames=1, height=16, width=16, steps=1,
                                         guidance_scale=1.0, seed=0)),
+    "Sora.animate": Door(edited("animate"), dict(still=picture(), prompt=PROMPT, seconds=None,
+                                                 frames=5, at=0.5, seed=0)),
+    "Sora.edit": Door(edited("edit"), dict(video=picture(), prompt=PROMPT, strength=0.5, seed=0)),
+    "Sora.inpaint": Door(edited("inpaint"), dict(video=picture(), box=(0, 0, 16, 16), prompt=PROMPT,
+                                                 seed=0)),
+    "Sora.outpaint": Door(edited("outpaint"), dict(video=picture(), height=48, width=16,
+                                                   prompt=PROMPT, seed=0)),
+    "Sora.extend": Door(edited("extend"), dict(video=picture(), seconds=0.5, direction="backward",
+                                               prompt=PROMPT, seed=0)),
+    "Sora.connect": Door(edited("connect"), dict(first=picture(), second=picture(), seconds=0.5,
+                                                 prompt=PROMPT, seed=0)),
+    "Sora.loop": Door(edited("loop"), dict(video=video(5), way="meet", strength=0.5, seconds=0.5,
+                                           prompt=PROMPT, seed=0)),
+    "Sora.enlarge": Door(edited("enlarge"), dict(video=picture(), height=32, width=32, strength=0.5,
+                                                 prompt=PROMPT, seed=0)),
+    # canvases
+    "Canvas": Door(canvas.Canvas, dict(noise=Z[0], known=Z[0], strength=torch.ones(2, 1, 1),
+                                       coords=torch.zeros(2, 6), period=0.0)),
+    "Canvas.blank": Door(blank, dict(shape=Shape(5, 16, 16), channels=16, seed=0)),
+    "Frames": Door(lambda **k: blank().put(canvas.Frames(**k)), dict(
+        latents=Z[0, :, :1], row=1, strength=0.5, corner=(0, 0))),
+    "Still": Door(lambda **k: blank().put(canvas.Still(**k)), dict(
+        latent=Z[0, :, :1], time=0.5, strength=0.5, seconds=0.125)),
+    "Box": Door(lambda **k: blank().put(canvas.Box(**k)), dict(edges=(0, 0, 1, 1), strength=0.5)),
+    "paint": Door(lambda **k: canvas.paint(sora(), **k), dict(
+        canvases=[blank()], prompts=[PROMPT], steps=1, guidance_scale=1.0, solver="euler")),
+    "latents_of": Door(lambda **k: editing.latents_of(sora(), **k), dict(video=picture())),
+    "resized_noise": Door(enlarging.resized_noise, dict(small=torch.zeros(2, 2, 2), height=4,
+                                                        width=3, seed=0), False),
     "Sora.from_pretrained": Door(Sora.from_pretrained, dict(name=folder() / "dit.safetensors", device="cpu")),
     "Sora.understand": Door(lambda **k: sora().understand(**k), dict(prompt=PROMPT)),
     "Sora.encode_text": Door(lambda **k: sora().encode_text(**k).tokens, dict(prompts=[PROMPT])),
@@ -515,6 +558,12 @@ INNER = _named(
     dit="place clock",
     vae="Encoder Decoder CausalVAE lookback check_stream StreamingVAE",
     sampling="advance stack_contexts Flow start Step",
+    canvas="Item draw heard",
+    editing="shape_of finish outpaint",
+    extending="forward backward bridge",
+    looping="circle_steps seam close ring gap",
+    enlarging="cosines larger_shape",
+    verbs="edges run_verb add_verbs",
     diffusion="Path LinearPath CosinePath DDPMPath same_shape check_count",
     tokenizer="warn_cut check_ids",
     text="with_vocabulary HFTokenizer",
