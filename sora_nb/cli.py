@@ -62,9 +62,9 @@ def add_generate(commands) -> None:
                        help="denoising steps (default: as the checkpoint says, usually 16)")
         p.add_argument("--guidance-scale", type=float,
                        help="how hard to insist on the prompt; 1 = not at all (default: as the "
-                       "checkpoint says, usually 4)")
+                       "checkpoint says, usually 3)")
         p.add_argument("--solver", help="euler, heun or renoise (default: as the checkpoint says, "
-                       "usually euler)")
+                       "usually renoise)")
         p.add_argument("--seed", type=natural, default=0, help="same seed, same video (default: 0)")
         p.add_argument("--checkpoint", default="dit", help="name or file (default: dit)")
         p.set_defaults(run=generate, standard=Path(out))

@@ -118,8 +118,9 @@ def add_sampling(p: argparse.ArgumentParser, what: str) -> None:
         p.add_argument("--steps", type=positive,
                        help="denoising steps (default: as the checkpoint says, usually 16)")
     p.add_argument("--guidance-scale", type=float,
-                   help="(default: as the checkpoint says, usually 4)")
-    p.add_argument("--solver", help="euler, heun or renoise (default: as the checkpoint says)")
+                   help="(default: as the checkpoint says, usually 3)")
+    p.add_argument("--solver", help="euler, heun or renoise (default: as the checkpoint "
+                   "says, usually renoise)")
     if what == "diversity":
         p.add_argument("--seeds", type=positive, default=8, help="videos a prompt (default: 8)")
     if what == "memory":

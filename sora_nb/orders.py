@@ -185,7 +185,7 @@ def batches(wanted: Sequence[Order], budget: int = TOKENS) -> list[list[int]]:
             for chosen in pack_budget([wanted[i].shape.grid.tokens for i in rows], budget)]
 
 # %% ../nbs/09a_orders.ipynb #15aaa5df
-USUAL = dict(steps=16, guidance_scale=4.0, solver="euler")
+USUAL = dict(steps=16, guidance_scale=3.0, solver="renoise")
 
 
 def sampler_settings(steps: int | None = None, guidance_scale: float | None = None,

@@ -69,7 +69,7 @@ class Sora(Denoiser):
         height, width: pixels, any; the model has seen pictures of about 64x64 most.
         steps: more are slower and better up to about 30. guidance_scale: how hard to insist on
         the prompt; 1 = not at all, and twice as fast. (None: as the checkpoint is meant to be used,
-        usually 16 and 4.) The empty prompt makes any video.
+        usually 16 and 3.) The empty prompt makes any video.
         seed: the same seed makes the same video, whatever else is in the list.
         pixels_per_unit: how large to draw things (None: as usual for this size).
         solver: euler, heun or renoise (see `sora_nb.sampling.advance`; None: as is meant).

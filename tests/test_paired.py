@@ -122,7 +122,7 @@ def check_steps(measure, monkeypatch, *words):
     assert list(record["difference"]) == names
     assert (record["judged"], record["reference"]) == ("6 steps", "64 Euler steps")
     assert {k: s["steps"] for k, s in record["settings"].items()} == dict(zip(names, numbers))
-    assert [s["solver"] for s in record["settings"].values()] == ["euler"] * 4
+    assert [s["solver"] for s in record["settings"].values()] == ["renoise"] * 3 + ["euler"]
     whole = {}
     for prompts, settings in sora.asked:
         if settings["steps"] != 64:
@@ -194,7 +194,7 @@ def test_another_checkpoint(here, capsys):
     assert list(record["difference"]) == ["checkpoint", "against"] and record["judged"] == "checkpoint"
     assert record["difference"] == dict(checkpoint=[0, 0, 0], against=[0, 0, 0])
     assert record["checkpoints"]["against"] == record["checkpoint"]
-    assert record["settings"]["against"] == dict(steps=16, guidance_scale=4.0, solver="euler")
+    assert record["settings"]["against"] == dict(steps=16, guidance_scale=3.0, solver="renoise")
     for option in (["--steps", "4"], ["--guidance-scale", "1"], ["--solver", "heun"]):
         assert main([*words, *option]) == 2
         assert "not with --against" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import torch
 from sora_nb import sampling
 from sora_nb.dit import DiT, DiTConfig
 from sora_nb.patches import Grid, Segments, coordinates, pack, unpack
-from sora_nb.sampling import sample, schedule, stack_contexts, trajectory
+from sora_nb.sampling import LAYOUT, sample, schedule, stack_contexts, trajectory
 from sora_nb.text import Context
 
 SPREAD = 0.3  # standard deviation of the data
@@ -146,14 +146,18 @@ def check_guidance(sample):
 
 
 def check_renoise(sample):
-    "What arrives is the last belief, after beliefs of independent noise: its spread is known."
+    "What arrives is the last belief; after LAYOUT each has independent noise: its spread is known."
     noise = torch.randn(500, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     out = sample(gaussian(), noise, torch.zeros(500, 6), Segments([500]), word(2), steps=6,
                  solver="renoise", guidance_scale=1)
     spread, belief = 1.0, 0.0
     for t, later in zip(schedule(6), schedule(6)[1:]):
-        belief = (1 - t) * SPREAD**2 / ((1 - t) ** 2 * SPREAD**2 + t**2) * spread
-        spread = ((1 - later) ** 2 * belief**2 + later**2) ** 0.5
+        share = (1 - t) * SPREAD**2 / ((1 - t) ** 2 * SPREAD**2 + t**2)
+        belief = share * spread
+        if t > LAYOUT:
+            spread *= 1 - (1 - later / t) * (1 - share)
+        else:
+            spread = ((1 - later) ** 2 * belief**2 + later**2) ** 0.5
     assert abs(out.mean() - 2) < 0.01 and abs(out.std() / belief - 1) < 0.02, (out.std(), belief)
 
 
