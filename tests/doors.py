@@ -26,7 +26,8 @@ from sora_nb.orders import Shape
 from sora_nb.patches import (Grid, Segments, coordinates, pack, pack_budget, patchify, unpack,
                              unpatchify)
 from sora_nb.plain import clean
-from sora_nb.probes import cases, diversity, exact, results, shapes
+from sora_nb.probes import breaking, cases, diversity, exact, inliers, results, shapes
+from sora_nb.probes import consistency as solid
 from sora_nb.probes.parsers import judge, read
 from sora_nb.probes.reconstruction import evaluate_reconstruction
 from sora_nb.runs import Run
@@ -106,6 +107,13 @@ def rendered(size, frames, fps):
 
 def drawn(**settings) -> str:
     return str(World(**{k: v for k, v in settings.items() if k != "i"}).scene(settings["i"]))
+
+
+def short_orbit(scene: Scene) -> bool:
+    return scene.frames == 9 and scene.camera.motion.startswith("orbit")
+
+
+SOLID = solid.Consistency(0.1, 0.1, 0.01, 0.0, 0.99, 0.99, 1.0, 2.0, 2)
 
 
 def worded(style, i):
@@ -517,6 +525,15 @@ DOORS = {
     "sibling_prompts": Door(told(diversity.sibling_prompts), dict(
         prompts=1, seeds=2, split="iid", seed=0, families=("attributes",))),
     "spoil": Door(shapes.spoil, dict(frames=video().frames, rng=rng(), sigma=0.6, noise=0.02)),
+    # one solid world
+    "break_clip": Door(breaking.break_clip, dict(scene=drawn_of("camera", short_orbit), kind="drift",
+                                                 seed=0, strength=1.0)),
+    "can_break": Door(breaking.can_break, dict(scene=drawn_of("camera"), kind="flat")),
+    "spoil_clip": Door(breaking.spoil_clip, dict(video=video(), kind="noise", seed=0)),
+    "count_inliers": Door(inliers.count_inliers, dict(video=video(5), gap=4, seed=0)),
+    "consistency": Door(told(solid.consistency), dict(video=video(5), camera=Camera())),
+    "draw_consistency": Door(told(solid.draw_consistency), dict(video=video(5), camera=Camera())),
+    "choose_limits": Door(solid.choose_limits, dict(harmless=dict(real=[SOLID]), alarms=0.1)),
     # films and files
     "looks": Door(looks, dict(thumbs=np.zeros((5, 12, 16, 3), np.uint8))),
     "cut_scores": Door(cut_scores, dict(thumbs=np.zeros((5, 12, 16, 3), np.uint8))),
@@ -581,9 +598,9 @@ INNER = _named(
     encoding="encode encode_clips add_encode",
     measurements=(
         "chosen judged generator measure_fidelity measure_vae pixel_scores measure_parsers "
-        "measure_diversity measure_memory film_clips measure_films step_ways model_ways "
+        "measure_diversity measure_memory measure_consistency film_clips measure_films step_ways model_ways "
         "measure_steps"),
-    tables="exact_lines value_lines row_lines gap_lines result_table",
+    tables="exact_lines value_lines row_lines gap_lines caught_lines result_table",
     evaluations=(
         "check_folder check_larger usual_name evaluate add_evaluate add_films add_sampling"),
     sources="folder_clips latents encode_videos latent_data tokenizer_for",
@@ -690,6 +707,16 @@ INNER = _named(
         "Raster ticks empty_board Board tile_colors distances read_board occupants places "
         "body_weights form forms last_known GameReading likeness guess_game"),
     probes__backdrop="Palette palette light_and_tone checker_score likeness camera_scores",
+    probes__points=(
+        "solve Sight whole_frames stand pixel_of sight hides sights pan_residual shake"),
+    probes__ground="map_points Floor rectify agreement best_pace Ground find_ground",
+    probes__breaking=(
+        "fixed Act shifted moment perform swapped reverse speed flat ways steps slow swing in_depth "
+        "passed_on foremost act_of why_not recompressed"),
+    probes__inliers="corners patches_at matches geometries sampson inliers_of",
+    probes__consistency=(
+        "Consistency worst_of draw_tracks draw_above draw_errors draw_ground loss_table prompts "
+        "measure_all harmless_groups broken_groups strangers passed medians"),
     probes__hiding="slips hides place",
     probes__interaction=(
         "stands spill is_meal Figure solid at_column painting_figures meal_figures Interaction "
