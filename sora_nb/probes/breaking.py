@@ -201,7 +201,7 @@ BREAKS = (*ORDERS, *CAMERA_KINDS, *OBJECT_KINDS, *GROUND_KINDS)
 def why_not(scene: Scene, kind: str) -> str:
     "Why a kind of damage would be none to the clip of a scene; empty if it is one."
     if scene.level or scene.shots or scene.events or scene.camera.rate == 0:
-        return "only clips of one travelling camera, and of nothing else that happens, can be broken"
+        return "only clips of one travelling camera, in which nothing else happens, can be broken"
     if any(o.motion.kind != "still" for o in scene.objects):
         return "all objects have to stand still"
     if kind in OBJECT_KINDS and not scene.objects:

@@ -177,7 +177,7 @@ def harmless_groups(items: Sequence[Case], vae=None) -> dict[str, list[Consisten
     return {kind: measure_all(videos, items) for kind, videos in clips.items()}
 
 
-def broken_groups(items: Sequence[Case], kinds: Sequence[str]) -> dict[str, list[Consistency | None]]:
+def broken_groups(items: Sequence[Case], kinds: Sequence[str]) -> dict[str, list]:
     "Kind of damage -> measurements, None where it would be no damage."
     return {kind: [consistency(break_clip(c.scene, kind, i), c.scene.camera)
                    if can_break(c.scene, kind) else None for i, c in enumerate(items)]

@@ -97,7 +97,7 @@ def best_pace(floor: Floor, camera: Camera) -> float:
 class Ground:
     "The maps of a clip, and how well they agree."
     maps: np.ndarray                    # [T, SIDE, SIDE] grey levels, near rows first; NaN = unseen
-    agreement: np.ndarray               # [T, T] correlation of all pairs; NaN = too little in common
+    agreement: np.ndarray               # [T, T] correlation of pairs; NaN = too little in common
     pace: float                         # of the camera, 1 = as the caption says
 
     @property
