@@ -121,12 +121,13 @@ def draw_ground(first, last, matrix, ground) -> None:
 @door()
 def draw_consistency(video: Video, camera: Camera):
     "A matplotlib figure of what `consistency` sees in a video: tracks, points, errors, ground."
-    from matplotlib.figure import Figure
+    import matplotlib.pyplot as plt
 
     footage = Footage.of(video)
     tracks = find_tracks(footage)
-    found, figure = sights(footage, tracks, camera), Figure(figsize=(11, 2.2), layout="constrained")
-    axes = figure.subplots(1, 6)
+    found = sights(footage, tracks, camera)
+    figure, axes = plt.subplots(1, 6, figsize=(11, 2.2), layout="constrained")
+    plt.close(figure)                   # it is returned, and shown by whoever wants to
     draw_tracks(axes[0], video, found)
     draw_above(axes[1], found, camera, footage.times)
     draw_errors(axes[2], found)
