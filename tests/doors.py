@@ -760,7 +760,14 @@ INNER = _named(
     probes__reconstruction=(
         "constant shrunk shrinkings blocks linear decibels film_rows on_device references "
         "reconstruction_result"),
-    probes__results="repository commit machine results_folder")
+    probes__results="repository commit machine results_folder",
+    # controllers of widgets check what is set (test_widgets.py throws junk at `set`); drawing is for them
+    widgets__base="Slider Choice Words Controller",
+    widgets__drawing="sheet beside below magnified framed ruled written titled tinted bars chart",
+    widgets__panel="Latest surface_class made_of refresh quick_png small_png as_html",
+    widgets__patches="example_clips fill_first_row token_picture row_picture pairs film",
+    widgets__noise=(
+        "pixels_of asked path_chart snr_chart density law_chart levels_picture noisy_film"))
 
 # Public and still without a door: a user might call them; their errors may come from the depths.
 OPEN = _named(

@@ -35,6 +35,8 @@ def stream(text):
     return dict(output_type="stream", name="stdout", text=[text])
 
 
+WIDGET = dict(output_type="execute_result", metadata={}, execution_count=None,
+              data={stamp.LIVE: {}, "image/png": "AA", "text/plain": "a picture"})
 ERROR = dict(output_type="error", ename="ValueError", evalue="no", traceback=[])
 PICTURE = dict(output_type="display_data", metadata={}, data={"image/png": "A" * 1_100_000})
 
@@ -42,6 +44,7 @@ PICTURE = dict(output_type="display_data", metadata={}, data={"image/png": "A" *
 @pytest.mark.parametrize("rule, bad", [
     (hygiene.size, notebook(*GOOD["cells"], cell(CODE, "x", [PICTURE]))),
     (hygiene.widget_state, notebook(*GOOD["cells"], widgets={})),
+    (hygiene.live_widgets, notebook(*GOOD["cells"], cell(CODE, "x", [WIDGET]))),
     (hygiene.error_outputs, notebook(*GOOD["cells"], cell(CODE, "x", [ERROR]))),
     (hygiene.prose, notebook(cell(MARKDOWN, "# Title"), cell(CODE, "x = 1\ny = 2"))),
     (hygiene.checks, notebook(*GOOD["cells"], cell(CODE, "y = 2"), cell(CODE, "z = 3"))),
@@ -63,6 +66,13 @@ def test_stamps_are_current(path):
     old = copy.deepcopy(nb)
     old["cells"] = [c for c in old["cells"] if c["id"] != "setup"]
     assert stamp.stamped(old, path.name, stamp.settings()) != old
+
+
+def test_of_a_widget_its_picture_is_kept():
+    (kept,) = stamp.without_live(cell(CODE, "panel", [WIDGET, WIDGET | dict(data={stamp.LIVE: {}})]))["outputs"]
+    assert kept["data"] == {"image/png": "AA", "text/plain": "a picture"}
+    other = cell(CODE, "x", [stream("a"), PICTURE])
+    assert stamp.without_live(other) is other
 
 
 def test_readme_is_current(monkeypatch, tmp_path):

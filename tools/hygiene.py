@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-from stamp import ROOT, SETUP
+from stamp import LIVE, ROOT, SETUP
 
 WORDS_PER_LINE, ASSERTS_PER_CELL, BYTES, WIDTH = 3, 0.4, 1_000_000, 100
 MACHINE = re.compile(r"(?<![\w.])/(?:work|root|home|Users)/|[A-Z]:\\Users")
@@ -38,6 +38,11 @@ def size(nb: dict) -> list[str]:
 def widget_state(nb: dict) -> list[str]:
     return ["stores widget state (metadata.widgets), which GitHub cannot show"] * (
         "widgets" in nb["metadata"])
+
+
+def live_widgets(nb: dict) -> list[str]:
+    return ["shows a live widget, which is dead without its kernel; `tools/stamp.py` leaves its picture"
+            for c in code_cells(nb) for o in c["outputs"] if LIVE in o.get("data", {})]
 
 
 def error_outputs(nb: dict) -> list[str]:
@@ -87,7 +92,7 @@ def long_lines(nb: dict) -> list[str]:
             for line in long]
 
 
-EVERYWHERE = (size, widget_state, error_outputs, machine_paths, star_imports, leftovers, long_lines)
+EVERYWHERE = (size, widget_state, live_widgets, error_outputs, machine_paths, star_imports, leftovers, long_lines)
 LESSONS = (prose, checks)
 
 

@@ -19,6 +19,7 @@ BADGE = "[![Open in Colab]"
 FOLDED = {"cellView": "form", "jupyter": {"source_hidden": True}}
 NOT_ON_COLAB = {"jupyterlab", "ipywidgets"}  # Colab brings a front end of its own
 NEVER_MOVED = {"torch", "numpy"}  # what the notebook server runs on
+LIVE = "application/vnd.jupyter.widget-view+json"  # points to a kernel that is gone
 
 
 def settings(path: Path = ROOT / "settings.ini") -> configparser.SectionProxy:
@@ -70,12 +71,21 @@ def _cell(kind: str, name: str, source: str, metadata: dict) -> dict:
     return dict(cell_type=kind, id=name, metadata=metadata, source=source.splitlines(True), **code)
 
 
+def without_live(cell: dict) -> dict:
+    """The cell with outputs that can be shown without a kernel: of a widget, its picture."""
+    if not any(LIVE in output.get("data", {}) for output in cell.get("outputs", ())):
+        return cell
+    kept = [output | dict(data={k: v for k, v in output["data"].items() if k != LIVE})
+            if LIVE in output.get("data", {}) else output for output in cell["outputs"]]
+    return cell | dict(outputs=[o for o in kept if o.get("data", True)])
+
+
 def stamped(nb: dict, lesson: str, s) -> dict:
     """The notebook with its stamps renewed, right below the title, and no stored widget state."""
     def is_stamp(cell):
         return "".join(cell["source"]).startswith((SETUP, BADGE))
 
-    cells = [cell for cell in nb["cells"] if not is_stamp(cell)]
+    cells = [without_live(cell) for cell in nb["cells"] if not is_stamp(cell)]
     new = [_cell("code", "setup", setup_cell(s), FOLDED)]
     if text := badge(s, lesson):
         new.insert(0, _cell("markdown", "badge", text, {}))

@@ -1,0 +1,141 @@
+"""Lessons with widgets in JupyterLab and a real Chromium: opened, run, driven, and looked at pixel by pixel.
+
+What a widget must show is what its controller, asked here without a browser, draws: nothing is compared
+with stored pictures. SHOTS=folder keeps a screenshot of each.
+"""
+import os
+from pathlib import Path
+
+import nbformat
+import pytest
+
+import browser
+from browser import ROOT, Widget, shows
+from sora_nb.widgets.noise import NoiseExplorer
+from sora_nb.widgets.patches import PatchInspector
+
+pytest.importorskip("playwright")
+pytestmark = pytest.mark.skipif(not browser.CHROMIUM and not os.environ.get("CI"),
+                                reason="no Chromium: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    running = browser.Lab(tmp_path_factory.mktemp("lab"))
+    try:
+        yield running.wait()
+    finally:
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def open_page(lab):
+    with browser.pages(lab) as opened:
+        yield opened
+
+
+def patches(lesson):
+    widget, same = Widget(lesson, "patches"), PatchInspector()
+    shows(widget, same.view())
+    widget.slide("token: column")
+    shows(widget, same.set(column=2).view())
+    widget.choose("patch", "1 x 8 x 8")
+    shows(widget, same.set(patch="1 x 8 x 8").view())
+    widget.slide("token: time", "End")
+    shows(widget, same.set(time=16).view())
+    widget.hover(0.1, 0.3)
+    view = same.view()
+    shows(widget, same.set(**same.point(*view.inside(0.1, 0.3), False)).view())
+    widget.choose("clip", "96 x 48 (tall)")
+    shows(widget, same.set(shape="96 x 48 (tall)").view())
+
+
+def noise(lesson):
+    widget, same = Widget(lesson, "noise"), NoiseExplorer()
+    shows(widget, same.view())
+    widget.slide("level of all frames", "ArrowLeft", 20)
+    shows(widget, same.set(t=0.3).view())
+    widget.choose("path", "cosine")
+    shows(widget, same.set(path="cosine").view())
+    widget.press(0.21, 0.72)
+    place = same.view().inside(0.21, 0.72)
+    painted = same.point(*place, True)
+    assert painted["frame"] == 3
+    shows_near(widget, same, painted["level"])
+    widget.slide("one frame", "End")
+    widget.slide("level of that frame", "Home")
+    shows(widget, same.set(frame=16).set(level=0.0).view())
+
+
+def shows_near(widget, same, level):
+    "The mouse stands at a whole pixel of the screen: the level may be a step beside the wanted one."
+    for step in (0, 0.01, -0.01):
+        same.set(frame=3, level=level + step)
+        try:
+            return shows(widget, same.view(), seconds=5)
+        except AssertionError:
+            if step < 0:
+                raise
+
+
+DRIVES = {"04_patches": patches, "05_noise": noise,
+          "31_patch_inspector": patches, "32_noise_explorer": noise}
+
+
+def check_lesson(lesson, name, drive):
+    "It runs, its widget is alive, and nothing has left this machine."
+    try:
+        lesson.run()
+        drive(lesson)
+        if folder := os.environ.get("SHOTS"):
+            lesson.page.screenshot(path=str(Path(folder) / f"{name}.png"))
+        assert not lesson.strangers, lesson.strangers
+        assert not lesson.dialogs, lesson.dialogs
+    finally:
+        lesson.close()
+
+
+@pytest.mark.parametrize("name", DRIVES)
+def test_lesson_in_a_browser(name, lab, open_page):
+    check_lesson(open_page(lab.add(ROOT / "nbs" / f"{name}.ipynb")), name, DRIVES[name])
+
+
+# --- the test is awake ----------------------------------------------------------------------------
+START = "from sora_nb.widgets import panel\nfrom sora_nb.widgets.patches import PatchInspector"
+SHOW = "panel.Panel(PatchInspector())"
+DEAD = {
+    "deaf": "panel.Panel._changed = lambda self, name, change: None",
+    "blind": "panel.Panel._show = lambda self, view: setattr(self.picture, 'value', "
+             "panel.quick_png(self.shown)) or setattr(self.words, 'value', panel.as_html(view))",
+    "mute": "panel.as_html = lambda view: ''",
+    "stuck": "panel.Latest.ask = lambda self: None",
+    "failing": "PatchInspector.token = lambda self: 1 / 0",
+    "not a widget": "panel.Panel._repr_mimebundle_ = lambda self, **k: {'text/plain': 'a widget'}",
+    "curious": "from IPython.display import HTML, display\n"
+               "display(HTML('<img src=\"http://192.0.2.1/x.png\">'))"}
+
+
+SLOW = ("mute", "stuck", "not a widget")  # said in other words by the rest
+
+
+@pytest.mark.parametrize("fault", ["none", *(
+    pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in DEAD)])
+def test_dead_widgets_are_found(fault, lab, open_page, monkeypatch, tmp_path):
+    sources = [START, DEAD.get(fault, "1"), SHOW]
+    path = tmp_path / f"{fault.replace(' ', '-')}.ipynb"
+    kernel = dict(kernelspec=dict(name="python3", display_name="python3"))  # else Lab asks which
+    nbformat.write(nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, sources)),
+                                            metadata=kernel), path)
+    lesson = open_page(lab.add(path))
+    if fault == "none":
+        return check_lesson(lesson, "none", one_step)
+    monkeypatch.setattr(browser, "PATIENCE", 2)
+    with pytest.raises((AssertionError, browser.Timeout)):
+        check_lesson(lesson, fault, one_step)
+
+
+def one_step(lesson):
+    widget, same = Widget(lesson, "patches"), PatchInspector()
+    shows(widget, same.view())
+    widget.slide("token: column")
+    shows(widget, same.set(column=2).view())
