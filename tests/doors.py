@@ -767,7 +767,9 @@ INNER = _named(
     widgets__panel="Latest surface_class made_of refresh quick_png small_png as_html",
     widgets__patches="example_clips fill_first_row token_picture row_picture pairs film",
     widgets__noise=(
-        "pixels_of asked path_chart snr_chart density law_chart levels_picture noisy_film"))
+        "pixels_of asked path_chart snr_chart density law_chart levels_picture noisy_film"),
+    widgets__vae="error_picture decibels latent_picture",
+    widgets__sampler="thumbnails sampling_sheet")
 
 # Public and still without a door: a user might call them; their errors may come from the depths.
 OPEN = _named(

@@ -13,6 +13,8 @@ import browser
 from browser import ROOT, Widget, shows
 from sora_nb.widgets.noise import NoiseExplorer
 from sora_nb.widgets.patches import PatchInspector
+from sora_nb.widgets.sampler import LiveSampler
+from sora_nb.widgets.vae import VAEScope
 
 pytest.importorskip("playwright")
 pytestmark = pytest.mark.skipif(not browser.CHROMIUM and not os.environ.get("CI"),
@@ -41,7 +43,7 @@ def patches(lesson):
     shows(widget, same.set(column=2).view())
     widget.choose("patch", "1 x 8 x 8")
     shows(widget, same.set(patch="1 x 8 x 8").view())
-    widget.slide("token: time", "End")
+    widget.slide("token: time", times=14)  # not End: noUiSlider takes that for the old end
     shows(widget, same.set(time=16).view())
     widget.hover(0.1, 0.3)
     view = same.view()
@@ -78,8 +80,35 @@ def shows_near(widget, same, level):
                 raise
 
 
-DRIVES = {"04_patches": patches, "05_noise": noise,
-          "31_patch_inspector": patches, "32_noise_explorer": noise}
+def vae(lesson):
+    widget, same = Widget(lesson, "vae"), VAEScope()
+    shows(widget, same.view(), tolerance=1)
+    widget.slide("channel of the latents", times=3)
+    shows(widget, same.set(channel=3).view(), tolerance=1)
+    widget.slide("latents that arrived", "ArrowLeft", 3)
+    shows(widget, same.set(latents=2).view(), tolerance=1)
+    widget.choose("decode", "streamed")
+    widget.slide("frame", "Home")
+    shows(widget, same.set(how="streamed", frame=0).view(), tolerance=1)
+
+
+def sampler(lesson):
+    """A prompt that is a script is text; a finished video plays; winding back shows the step."""
+    widget, same = Widget(lesson, "sampler"), LiveSampler()
+    shows(widget, same.view(), tolerance=2)
+    widget.type("prompt", "a large blue cube <img src=x onerror=alert(1)>")
+    shows(widget, same.set(prompt="a large blue cube <img src=x onerror=alert(1)>").view(), tolerance=2)
+    assert "<img src=x onerror=alert(1)>" in widget.words(), "shown as it was typed"
+    assert widget.box.locator(".widget-html img").count() == 0
+    widget.slide("steps", "ArrowLeft", 3)
+    shows(widget, same.set(steps=5).view(), tolerance=2)
+    widget.slide("look back at step", "ArrowLeft", 2)
+    shows(widget, same.set(look=2).view(), tolerance=2)
+
+
+DRIVES = {"03_vae": vae, "04_patches": patches, "05_noise": noise, "09_sampling": sampler}
+ALONE = {"31_patch_inspector": patches, "32_noise_explorer": noise, "33_vae_scope": vae,
+         "35_live_sampler": sampler}
 
 
 def check_lesson(lesson, name, drive):
@@ -98,6 +127,12 @@ def check_lesson(lesson, name, drive):
 @pytest.mark.parametrize("name", DRIVES)
 def test_lesson_in_a_browser(name, lab, open_page):
     check_lesson(open_page(lab.add(ROOT / "nbs" / f"{name}.ipynb")), name, DRIVES[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ALONE)
+def test_lesson_of_a_widget(name, lab, open_page):
+    check_lesson(open_page(lab.add(ROOT / "nbs" / f"{name}.ipynb")), name, ALONE[name])
 
 
 # --- the test is awake ----------------------------------------------------------------------------

@@ -4,17 +4,31 @@ import builtins
 import subprocess
 import sys
 import time
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
 
 import numpy as np
 import pytest
 
+import tiny
+from sora_nb.sora import Sora
 from sora_nb.widgets import panel as P
 from sora_nb.widgets.base import Choice, Controller, Slider, View, Words
 from sora_nb.widgets.noise import NoiseExplorer
 from sora_nb.widgets.panel import Latest, Panel
 from sora_nb.widgets.patches import PatchInspector
+from sora_nb.widgets.sampler import LiveSampler
+from sora_nb.widgets.vae import VAEScope
 
-WIDGETS = {c.name: c for c in (PatchInspector, NoiseExplorer)}
+@cache
+def parts():
+    "A tiny model with random weights: what it shows is noise, and it is quick."
+    return Sora.from_pretrained(tiny.build(Path(mkdtemp())) / "dit.safetensors")
+
+
+WIDGETS = {"patches": PatchInspector, "noise": NoiseExplorer, "vae": lambda: VAEScope(parts().vae),
+           "sampler": lambda: LiveSampler(parts(), "a red ball", steps=3)}
 
 
 @pytest.fixture(scope="module", params=WIDGETS)

@@ -149,13 +149,17 @@ def quick_png(view: View) -> bytes:
     return buffer.getvalue()
 
 
-def small_png(view: View) -> bytes:
-    "The first frame of a view as PNG bytes in 32 colours: small, for a stored notebook."
+def small_png(view: View, most: int = 120_000) -> bytes:
+    "The first frame of a view as a PNG, in 32 colours if it were more than `most` bytes."
     from PIL import Image
 
-    buffer = BytesIO()
-    Image.fromarray(view.frames[0]).quantize(32).save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
+    picture, buffer = Image.fromarray(view.frames[0]), BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    if buffer.tell() <= most:
+        return buffer.getvalue()
+    few = BytesIO()
+    picture.quantize(32).save(few, "PNG", optimize=True)
+    return few.getvalue()
 
 
 def as_html(view: View) -> str:
