@@ -17,7 +17,7 @@ from torch import Tensor
 
 # %% ../../nbs/33_vae_scope.ipynb #8f3e0bac
 from ..door import door
-from ..vae import CausalVAE, VideoVAE
+from ..vae import VideoVAE
 from ..video import Video
 from .base import Choice, Controller, Slider, View
 from .drawing import below, beside, magnified, sheet, tinted, titled
@@ -48,7 +48,7 @@ class VAEScope(Controller):
     name = "vae"
 
     @door()
-    def __init__(self, vae: CausalVAE | None = None, clips: Mapping[str, Video] | None = None):
+    def __init__(self, vae: torch.nn.Module | None = None, clips: Mapping[str, Video] | None = None):
         self.vae, self.clips = vae or VideoVAE.from_pretrained(), dict(clips or example_clips())
         self.latents: dict[str, Tensor] = {}
         super().__init__(clip=next(iter(self.clips)), frame=8, channel=0, latents=5, how="whole")
