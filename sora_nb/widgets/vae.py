@@ -48,7 +48,8 @@ class VAEScope(Controller):
     name = "vae"
 
     @door()
-    def __init__(self, vae: torch.nn.Module | None = None, clips: Mapping[str, Video] | None = None):
+    def __init__(self, vae: torch.nn.Module | None = None,
+                 clips: Mapping[str, Video] | None = None) -> None:
         self.vae, self.clips = vae or VideoVAE.from_pretrained(), dict(clips or example_clips())
         self.latents: dict[str, Tensor] = {}
         super().__init__(clip=next(iter(self.clips)), frame=8, channel=0, latents=5, how="whole")
