@@ -84,7 +84,7 @@ def animate(model: Denoiser, still: Video, prompt: str | None = None, *,
     return finish(model, made[:, :shape.grid.t], shape, prompt, seed)
 
 # %% ../nbs/14b_editing.ipynb #2cd24ce1
-STRENGTH = 0.7                          # chosen on 64 clips, see data/results/editing-edit.json
+STRENGTH = 0.7                          # sora-nb evaluate editing --technique edit tries five
 
 
 @door(strength=between(0, 1))

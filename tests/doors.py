@@ -598,11 +598,11 @@ INNER = _named(
     encoding="encode encode_clips add_encode",
     measurements=(
         "chosen judged generator measure_fidelity measure_vae pixel_scores measure_parsers "
-        "measure_diversity measure_memory measure_consistency film_clips measure_films step_ways model_ways "
-        "measure_steps"),
-    tables="exact_lines value_lines row_lines gap_lines caught_lines result_table",
+        "measure_diversity measure_memory measure_consistency measure_editing film_clips measure_films "
+        "step_ways model_ways measure_steps"),
+    tables="exact_lines value_lines measure_lines row_lines gap_lines caught_lines result_table",
     evaluations=(
-        "check_folder check_larger usual_name evaluate add_evaluate add_films add_sampling"),
+        "check_folder check_larger usual_name evaluate evaluate_editing add_evaluate add_films add_sampling"),
     sources="folder_clips latents encode_videos latent_data tokenizer_for",
     # the doorman himself, and errors, which are raised and not called
     door=(
@@ -760,6 +760,15 @@ INNER = _named(
     probes__reconstruction=(
         "constant shrunk shrinkings blocks linear decibels film_rows on_device references "
         "reconstruction_result"),
+    probes__edits=(
+        "truths share_true share_kept track_gap centers placed description alike identity "
+        "largest_step crossing cross_fade straight_cut motion"),
+    probes__trials="Change change_of changes summary best",
+    probes__in_time=(
+        "still_video prompted judged try_animate try_extend try_minute try_loop border_seam"),
+    probes__in_space=(
+        "succeeded colors_of edit_scores edited try_edit try_connect box_of boxed try_inpaint "
+        "edge_repeated try_outpaint try_enlarge try_images"),
     probes__results="repository commit machine results_folder",
     # controllers of widgets check what is set (test_widgets.py throws junk at `set`); drawing is for them
     widgets__base="Slider Choice Words Controller",

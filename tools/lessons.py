@@ -138,6 +138,16 @@ def motion_line(name: str, record: dict) -> str:
     return f" Motions one by one, as often as each is right: {told} (`{name}`)." if told else ""
 
 
+def measures(record: dict) -> str:
+    """The other measures of a technique of editing, in words: what is ours, and what it is compared with."""
+    told = []
+    for name, row in record.get("measures", {}).items():
+        if name != record["measure"] and not name.startswith("success_") and "choosing" not in name:
+            values = ", ".join(f"{column} {value:.2f}" for column, (value, *_) in row.items())
+            told.append(f"{name.replace('_', ' ')}: {values}")
+    return f"; {'; '.join(told)}" if told else ""
+
+
 def result_table(folder: Path = ROOT / "data" / "results") -> str:
     """A row for each record: claim, clips, every column with its interval, the worst kind of fact."""
     rows = ["| claim | clips | measured (95 % interval) | weakest | record |", "|---|---|---|---|---|"]
@@ -146,7 +156,7 @@ def result_table(folder: Path = ROOT / "data" / "results") -> str:
             continue
         values = "; ".join(f"{c} {value:.2f} ({low:.2f} to {high:.2f})" for (c, value), (low, high)
                            in zip(r["columns"].items(), map(r["interval"].get, r["columns"])))
-        values += f", in {r.get('unit')}" * ("unit" in r) + gaps(r) + forgotten(r)
+        values += f", in {r.get('unit')}" * ("unit" in r) + gaps(r) + forgotten(r) + measures(r)
         worst = next((f"{kind} {score:.2f}" for kind, score in kind_scores(r).items()), "")
         claim = r["claim"].removesuffix(f" ({r.get('split')})")
         rows.append(f"| {claim} | {clips(r)} | {values}{decibels(r)} | {worst} | `{name}` |")
