@@ -39,11 +39,11 @@ MEDIANS = ("seam", "seam_of_borders", "tracks", "tracks_while_choosing", "step_a
 
 @door(technique=among(*TECHNIQUES), n=between(1), seed=between(0))
 def evaluate_technique(technique: str, model: Sora, n: int = 64, seed: int = 0, *,
-                       command: str = "", **record) -> dict:
+                       command: str = "", checkpoint: str | None = None, **record) -> dict:
     "Try a technique on n clips: its result record, with every measure and column."
     start, (trial, main, claim) = time.perf_counter(), TECHNIQUES[technique]
     scores = trial(model, n, seed)
     count = len(next(iter(scores[main].values())))
     return technique_result(claim, scores, n=count, main=main, medians=MEDIANS, start=start,
                             seeds=[seed], split="iid", command=command,
-                            checkpoint=model.card.get("sha256"), **record)
+                            checkpoint=checkpoint or model.card.get("sha256"), **record)
