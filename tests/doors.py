@@ -778,6 +778,7 @@ INNER = _named(
     widgets__noise=(
         "pixels_of asked path_chart snr_chart density law_chart levels_picture noisy_film"),
     widgets__vae="error_picture decibels latent_picture",
+    widgets__attention="patch_shares word_shares listen_in looked_at word_boxes",
     widgets__sampler="thumbnails sampling_sheet")
 
 # Public and still without a door: a user might call them; their errors may come from the depths.

@@ -11,6 +11,7 @@ import pytest
 
 import browser
 from browser import ROOT, Widget, shows
+from sora_nb.widgets.attention import AttentionScope
 from sora_nb.widgets.noise import NoiseExplorer
 from sora_nb.widgets.patches import PatchInspector
 from sora_nb.widgets.sampler import LiveSampler
@@ -83,7 +84,7 @@ def shows_near(widget, same, level):
 def vae(lesson):
     widget, same = Widget(lesson, "vae"), VAEScope()
     shows(widget, same.view(), tolerance=1)
-    widget.slide("channel of the latents", times=3)
+    widget.slide("latent channel", times=3)
     shows(widget, same.set(channel=3).view(), tolerance=1)
     widget.slide("latents that arrived", "ArrowLeft", 3)
     shows(widget, same.set(latents=2).view(), tolerance=1)
@@ -106,9 +107,22 @@ def sampler(lesson):
     shows(widget, same.set(look=2).view(), tolerance=2)
 
 
-DRIVES = {"03_vae": vae, "04_patches": patches, "05_noise": noise, "09_sampling": sampler}
+def attention(lesson):
+    widget, same = Widget(lesson, "attention"), AttentionScope()
+    shows(widget, same.view(), tolerance=2)
+    widget.slide("block", times=2)
+    shows(widget, same.set(block=5).view(), tolerance=2)
+    height = same.view().frames.shape[1]
+    widget.press(0.85, 60 / height)
+    shows(widget, same.set(**same.point(0.85, 40 / 128, True)).view(), tolerance=2)
+    widget.slide("head (0: mean)", "End")
+    shows(widget, same.set(head=99).view(), tolerance=2)
+
+
+DRIVES = {"03_vae": vae, "04_patches": patches, "05_noise": noise, "07_dit": attention,
+          "09_sampling": sampler}
 ALONE = {"31_patch_inspector": patches, "32_noise_explorer": noise, "33_vae_scope": vae,
-         "35_live_sampler": sampler}
+         "34_attention_scope": attention, "35_live_sampler": sampler}
 
 
 def check_lesson(lesson, name, drive):

@@ -14,6 +14,7 @@ import pytest
 import tiny
 from sora_nb.sora import Sora
 from sora_nb.widgets import panel as P
+from sora_nb.widgets.attention import AttentionScope
 from sora_nb.widgets.base import Choice, Controller, Slider, View, Words
 from sora_nb.widgets.noise import NoiseExplorer
 from sora_nb.widgets.panel import Latest, Panel
@@ -28,6 +29,7 @@ def parts():
 
 
 WIDGETS = {"patches": PatchInspector, "noise": NoiseExplorer, "vae": lambda: VAEScope(parts().vae),
+           "attention": lambda: AttentionScope(parts(), "a red ball"),
            "sampler": lambda: LiveSampler(parts(), "a red ball", steps=3)}
 
 
