@@ -778,6 +778,7 @@ INNER = _named(
     widgets__noise=(
         "pixels_of asked path_chart snr_chart density law_chart levels_picture noisy_film"),
     widgets__vae="error_picture decibels latent_picture",
+    widgets__depth="dotted from_above loss_bars solid_scenes",
     widgets__attention="patch_shares word_shares listen_in looked_at word_boxes",
     widgets__sampler="thumbnails sampling_sheet")
 

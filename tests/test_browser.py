@@ -12,6 +12,7 @@ import pytest
 import browser
 from browser import ROOT, Widget, shows
 from sora_nb.widgets.attention import AttentionScope
+from sora_nb.widgets.depth import DepthProbe
 from sora_nb.widgets.noise import NoiseExplorer
 from sora_nb.widgets.patches import PatchInspector
 from sora_nb.widgets.sampler import LiveSampler
@@ -119,10 +120,20 @@ def attention(lesson):
     shows(widget, same.set(head=99).view(), tolerance=2)
 
 
+def depth(lesson):
+    widget, same = Widget(lesson, "depth"), DepthProbe().set(damage="wobble")
+    shows(widget, same.view())
+    widget.slide("frame", times=3)
+    shows(widget, same.set(frame=11).view())
+    widget.choose("damage", "freeze")
+    shows(widget, same.set(damage="freeze").view())
+    assert "verdict: broken" in widget.words()
+
+
 DRIVES = {"03_vae": vae, "04_patches": patches, "05_noise": noise, "07_dit": attention,
-          "09_sampling": sampler}
+          "09_sampling": sampler, "15e_consistency": depth}
 ALONE = {"31_patch_inspector": patches, "32_noise_explorer": noise, "33_vae_scope": vae,
-         "34_attention_scope": attention, "35_live_sampler": sampler}
+         "34_attention_scope": attention, "36_depth_probe": depth, "35_live_sampler": sampler}
 
 
 def check_lesson(lesson, name, drive):

@@ -16,6 +16,7 @@ from sora_nb.sora import Sora
 from sora_nb.widgets import panel as P
 from sora_nb.widgets.attention import AttentionScope
 from sora_nb.widgets.base import Choice, Controller, Slider, View, Words
+from sora_nb.widgets.depth import DepthProbe
 from sora_nb.widgets.noise import NoiseExplorer
 from sora_nb.widgets.panel import Latest, Panel
 from sora_nb.widgets.patches import PatchInspector
@@ -29,7 +30,7 @@ def parts():
 
 
 WIDGETS = {"patches": PatchInspector, "noise": NoiseExplorer, "vae": lambda: VAEScope(parts().vae),
-           "attention": lambda: AttentionScope(parts(), "a red ball"),
+           "depth": DepthProbe, "attention": lambda: AttentionScope(parts(), "a red ball"),
            "sampler": lambda: LiveSampler(parts(), "a red ball", steps=3)}
 
 

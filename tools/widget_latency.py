@@ -25,10 +25,11 @@ WIDGETS = {  # name -> module, class, slider
     "noise": ("noise", "NoiseExplorer", "level of all frames"),
     "vae": ("vae", "VAEScope", "frame"),
     "attention": ("attention", "AttentionScope", "patch: column"),
+    "depth": ("depth", "DepthProbe", "frame"),
     "sampler": ("sampler", "LiveSampler", "seed")}
 CLOCK = """() => { window.keys = []; window.loads = [];
   addEventListener('keydown', e => window.keys.push(performance.now()), true);
-  addEventListener('load', e => e.target.tagName === 'IMG' && window.loads.push(performance.now()), true) }"""
+  document.addEventListener('load', e => e.target.tagName === 'IMG' && window.loads.push(performance.now()), true) }"""
 ANSWERED = "() => window.loads.some(t => t > window.keys.at(-1))"
 TOOK = "() => window.loads.find(t => t > window.keys.at(-1)) - window.keys.at(-1)"
 
