@@ -80,17 +80,23 @@ def without_live(cell: dict) -> dict:
     return cell | dict(outputs=[o for o in kept if o.get("data", True)])
 
 
+def without_kernel(nb: dict) -> dict:
+    """The notebook without widgets and their state, which break GitHub's view; pictures are kept."""
+    metadata = {k: v for k, v in nb["metadata"].items() if k != "widgets"}
+    return nb | dict(cells=list(map(without_live, nb["cells"])), metadata=metadata)
+
+
 def stamped(nb: dict, lesson: str, s) -> dict:
     """The notebook with its stamps renewed, right below the title, and no stored widget state."""
     def is_stamp(cell):
         return "".join(cell["source"]).startswith((SETUP, BADGE))
 
-    cells = [without_live(cell) for cell in nb["cells"] if not is_stamp(cell)]
+    nb = without_kernel(nb)
+    cells = [cell for cell in nb["cells"] if not is_stamp(cell)]
     new = [_cell("code", "setup", setup_cell(s), FOLDED)]
     if text := badge(s, lesson):
         new.insert(0, _cell("markdown", "badge", text, {}))
-    metadata = {k: v for k, v in nb["metadata"].items() if k != "widgets"}  # breaks GitHub's view
-    return nb | dict(cells=cells[:1] + new + cells[1:], metadata=metadata)
+    return nb | dict(cells=cells[:1] + new + cells[1:])
 
 
 def addresses(s) -> str:
@@ -108,14 +114,14 @@ def stamped_pyproject(text: str, s) -> str:
 
 
 def lessons() -> list[Path]:
-    """All notebooks, in order."""
+    """All lessons, in order."""
     return sorted((ROOT / "nbs").glob("[0-9]*.ipynb"))
 
 
 def stamp_notebook(path: Path, s) -> bool:
     """Stamp one lesson in place; True if that changed it."""
     old = json.loads(path.read_text(encoding="utf-8"))
-    new = stamped(old, path.name, s)
+    new = stamped(old, path.name, s) if path.stem[0].isdigit() else without_kernel(old)
     if new != old:
         text = json.dumps(new, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
         path.write_text(text, encoding="utf-8")
@@ -124,7 +130,7 @@ def stamp_notebook(path: Path, s) -> bool:
 
 def main(names: list[str]) -> None:
     s = settings()
-    for path in lessons():
+    for path in [*lessons(), ROOT / "nbs" / "index.ipynb"]:
         if (not names or path.name in names) and stamp_notebook(path, s):
             print("stamped", path.name)
     pyproject = ROOT / "pyproject.toml"
