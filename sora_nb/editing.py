@@ -8,7 +8,7 @@ import math
 from typing import TYPE_CHECKING
 
 # %% auto #0
-__all__ = ['FPS', 'STRENGTH', 'shape_of', 'latents_of', 'finish', 'animate', 'edit', 'inpaint', 'outpaint']
+__all__ = ['FPS', 'STRENGTH', 'HINTED', 'shape_of', 'latents_of', 'finish', 'animate', 'edit', 'inpaint', 'outpaint']
 
 # %% ../nbs/14b_editing.ipynb #5c703d3e
 import numpy as np
@@ -85,6 +85,7 @@ def animate(model: Denoiser, still: Video, prompt: str | None = None, *,
 
 # %% ../nbs/14b_editing.ipynb #2cd24ce1
 STRENGTH = 0.7                          # sora-nb evaluate editing --technique edit tries five
+HINTED = dict(solver="euler")           # renoise forgets hints
 
 
 @door(strength=between(0, 1))
@@ -92,10 +93,11 @@ def edit(model: Denoiser, video: Video, prompt: str, *, strength: float = STRENG
          **settings) -> Video:
     """The video as another prompt describes it (SDEdit, arXiv 2108.01073).
 
-    strength: how much may change, from 0 (nothing) to 1 (all)."""
+    strength: how much may change, from 0 (nothing) to 1 (all). settings: as in `generate`, but
+    that Euler's method is the usual solver."""
     shape, z = shape_of(video), latents_of(model, video)
     canvas = Canvas.blank(shape, len(z), seed).put(Frames(z, strength=strength))
-    (made,) = paint(model, [canvas], [prompt], **settings)
+    (made,) = paint(model, [canvas], [prompt], **HINTED | settings)
     return finish(model, made, shape, prompt, seed)
 
 # %% ../nbs/14b_editing.ipynb #20465ab6

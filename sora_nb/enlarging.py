@@ -19,7 +19,7 @@ from torch import Tensor
 # %% ../nbs/14e_enlarging.ipynb #8253761e
 from .canvas import Canvas, Frames, paint
 from .door import between, door, floating, shape as sized
-from .editing import finish, latents_of, shape_of
+from .editing import HINTED, finish, latents_of, shape_of
 from .orders import Shape
 from .video import Video
 
@@ -81,5 +81,5 @@ def enlarge(model: Denoiser, video: Video, *, height: int, width: int, strength:
         coarse = video.replace(frames=Video.from_tensor(x).frames)
         canvas = canvas.put(Frames(latents_of(model, coarse), strength=strength))
     prompt = (video.prompt or "") if prompt is None else prompt
-    (made,) = paint(model, [canvas], [prompt], **settings)
+    (made,) = paint(model, [canvas], [prompt], **HINTED | settings)
     return finish(model, made, shape, prompt, seed)

@@ -18,7 +18,7 @@ from torch import Tensor
 # %% ../nbs/14c_extending.ipynb #9140744f
 from .canvas import Canvas, Frames, Item, Still, paint
 from .door import among, between, door
-from .editing import FPS, finish, latents_of, shape_of
+from .editing import FPS, HINTED, finish, latents_of, shape_of
 from .video import Video
 
 # %% ../nbs/14c_extending.ipynb #127e7e0b
@@ -93,7 +93,8 @@ def connect(model: Denoiser, first: Video, second: Video, *, seconds: float = 1.
     window = window.put(*bridge(a, b, rows - start, n), Still(b[:, :1], 4 * (rows + n - 1) / FPS))
     middle = (4 * (rows - 1) + 2 * n + 0.5) / FPS
     script = [(first.prompt or "", -1e6, middle - 1e-3), (second.prompt or "", middle + 1e-3, 1e6)]
-    (made,) = paint(model, [window], [script if prompt is None else prompt], **settings)
+    (made,) = paint(model, [window], [script if prompt is None else prompt],
+                    **HINTED | settings)
     between = made[:, rows - start:rows - start + n]
     return finish(model, torch.cat([a, between, b[:, 1:]], 1), shape, prompt or "", seed)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 # %% ../nbs/14d_looping.ipynb #c40f27a6
 from .canvas import Canvas, Frames, Still, paint
 from .door import among, between, door
-from .editing import FPS, latents_of, shape_of
+from .editing import FPS, HINTED, latents_of, shape_of
 from .extending import MEMORY
 from .orders import Shape
 from .video import Video
@@ -82,7 +82,7 @@ def loop(model: Denoiser, video: Video, *, way: str = "ring", strength: float = 
     if z.shape[1] < 2:
         raise ValueError(f"a loop needs a video of at least 5 frames, got {len(video)}")
     prompt = (video.prompt or "") if prompt is None else prompt
-    n = math.ceil(seconds * FPS / 4 - 1e-9)
+    n, settings = math.ceil(seconds * FPS / 4 - 1e-9), HINTED | settings
     if way == "ring":
         (made,) = paint(model, [ring(model, z, shape, seed, strength)], [prompt], **settings)
     elif way == "meet":
