@@ -18,7 +18,6 @@ from sora_nb.widgets.patches import PatchInspector
 from sora_nb.widgets.sampler import LiveSampler
 from sora_nb.widgets.vae import VAEScope
 
-pytest.importorskip("playwright")
 pytestmark = pytest.mark.skipif(not browser.CHROMIUM and not os.environ.get("CI"),
                                 reason="no Chromium: apt-get install chromium")
 
