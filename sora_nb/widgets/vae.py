@@ -66,7 +66,7 @@ class VAEScope(Controller):
         _, channels, t, _, _ = self.encoded().shape
         return (Choice("clip", "clip", tuple(self.clips)),
                 Slider("frame", "frame", 0, len(self.clips[self.values["clip"]]) - 1),
-                Slider("channel", "channel of the latents", 0, channels - 1),
+                Slider("channel", "latent channel", 0, channels - 1),
                 Slider("latents", "latents that arrived", 1, t),
                 Choice("how", "decode", ("whole", "streamed")))
 
