@@ -12,7 +12,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError
 ROOT = Path(__file__).resolve().parents[1]
 LESSONS = sorted((ROOT / "nbs").glob("*.ipynb"))
 BUDGET = float(os.environ.get("LESSON_SECONDS", 90))  # for one; the median half of it
-TOTAL = BUDGET / 90 * 900  # for all together on one core: a quarter of an hour
+TOTAL = BUDGET / 90 * 1200  # for all together on one core: ten minutes on two (DESIGN, section 8)
 SECONDS: dict[str, float] = {}
 
 # runs after the last cell: where did the package, and every module of it, come from?
@@ -76,8 +76,8 @@ def check_times(seconds):
 
 
 def test_all_lessons_together(capsys):
-    for slow in ({"a": BUDGET, "b": BUDGET, "c": 1}, {f"{i}": TOTAL / 15 for i in range(20)}):
-        with pytest.raises(AssertionError, match=" s"):
+    for slow in ({"a": BUDGET, "b": BUDGET, "c": 1}, {f"{i}": TOTAL / 40 for i in range(41)}):
+        with pytest.raises(AssertionError, match="together" if len(slow) > 3 else "a 90 s"):
             check_times(slow)
     if len(SECONDS) < len(LESSONS):
         pytest.skip("only some lessons ran")
