@@ -136,20 +136,26 @@ def check_transformer(monkeypatch):
     coords = coordinates(Grid(5, 4, 4)).repeat(4, 1)
     inputs = (rand(320, 16), rand(320, seed=2).sigmoid(), coords, Segments([80] * 4),
               Context(rand(4, 9, 32, seed=3), torch.ones(4, 9, dtype=torch.bool)))
-    found = []
-    for choice in (True, False):
-        monkeypatch.setattr(linear, "prefers_onednn", lambda choice=choice: choice)
-        found.append(outcome(dit, inputs))
+    found, asked = [], []
+    with monkeypatch.context() as patch:
+        patch.setattr(linear, "multiply", lambda *args: asked.append(args) or multiply(*args))
+        for choice in (False, True):
+            assert not asked, "the detour was taken where nobody wants it"
+            patch.setattr(linear, "prefers_onednn", lambda choice=choice: choice)
+            found.insert(0, outcome(dit, inputs))
     (a, da, fa), (b, db, fb) = found
     assert (a - b).abs().max() < 1e-4 * b.abs().max(), "output"
     assert all((da[n] - db[n]).abs().max() < 1e-3 * (db[n].abs().max() + 1e-4) for n in db), "gradients"
     assert fa == fb, "FLOPs"
-    return bool((a != b).any())
+    assert asked, "both took the same road: this proves nothing"
 
 
 @onednn
 def test_transformer(monkeypatch):
-    assert check_transformer(monkeypatch), "both took the same road: this proves nothing"
+    check_transformer(monkeypatch)
+    with monkeypatch.context() as patch, pytest.raises(AssertionError, match="same road"):
+        patch.setattr(Linear, "quick", lambda self, x: False)
+        check_transformer(patch)
     flops = linear.flop_registry.pop(linear.ONEDNN)
     try:
         with pytest.raises(AssertionError, match="FLOPs"):

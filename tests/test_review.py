@@ -523,6 +523,12 @@ def check_benched(name, words):
     return "dit"
 
 
+def check_tool(name, words):
+    "The tool writes this record; it shows the shipped transformer at work."
+    assert f'write_result("{name}"' in (results.repository() / words[0]).read_text(), "another record"
+    return "dit"
+
+
 def check_evaluated(name, record, words):
     "The command writes this record, about these clips; which weights it is about."
     args = cli.parser().parse_args(words[1:])
@@ -541,8 +547,9 @@ def check_published(name, record):
     """A published number can be made again: its command writes this record, about these clips; and
     its commit holds the weights that it names, or says with a + that it does not."""
     words = shlex.split(record["command"])
-    assert words[:2] in (["sora-nb", "evaluate"], ["make", "bench"]), words
-    weights = (check_benched(name, words) if words[0] == "make"
+    tool = re.fullmatch(r"tools/\w+\.py", words[0])
+    assert tool or words[:2] in (["sora-nb", "evaluate"], ["make", "bench"]), words
+    weights = (check_tool(name, words) if tool else check_benched(name, words) if words[0] == "make"
                else check_evaluated(name, record, words))
     assert re.fullmatch("[0-9a-f]{64}", record["checkpoint"] or ""), f"which {weights}?"
     commit, plus = re.fullmatch(r"([0-9a-f]{40})(\+?)", record["commit"]).groups()

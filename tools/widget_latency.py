@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 import browser  # noqa: E402
+from sora_nb.checkpoints import find_checkpoint, read_card  # noqa: E402
 from sora_nb.probes.results import machine, make_result, write_result  # noqa: E402
 
 WIDGETS = {  # name -> module, class, slider
@@ -88,7 +89,8 @@ def main(keys: int = 40) -> None:
     result = make_result(
         "widgets answer a key", {k: row[0] for k, row in found.items()},
         {k: row[1:] for k, row in found.items()}, n=keys, seeds=[0], split="keys in Chromium", unit="ms",
-        previews_a_second=rate[""], command="tools/widget_latency.py", machine=machine(),
+        previews_a_second=rate[""], command=" ".join(["tools/widget_latency.py", *sys.argv[1:]]),
+        checkpoint=read_card(find_checkpoint("dit"))["sha256"], machine=machine(),
         load=round(load, 2), wall_s=time.perf_counter() - begin)
     print(write_result("widgets", result), *(f"{k} {v[0]:.0f} ms" for k, v in found.items()),
           f"{rate[''][0]} previews a second", sep="\n")
