@@ -10,7 +10,7 @@ import torch
 
 import tiny
 from sora_nb import (canvas, checkpoints, diffusion as D, editing, enlarging, extending, lexicon,
-                     looping, losses, masks, measures, pixels, sampling, text)
+                     looping, losses, masks, measures, pixels, sampling, scaling, text)
 from sora_nb.clips import clip_lengths, even_picks, fit_size, native_fps, survey
 from sora_nb.cuts import cut_scores, find_cuts, looks
 from sora_nb.dit import DiT, DiTConfig, dit_flops
@@ -525,6 +525,9 @@ DOORS = {
     "sibling_prompts": Door(told(diversity.sibling_prompts), dict(
         prompts=1, seeds=2, split="iid", seed=0, families=("attributes",))),
     "spoil": Door(shapes.spoil, dict(frames=video().frames, rng=rng(), sigma=0.6, noise=0.02)),
+    "fit_law": Door(scaling.fit_law, dict(flops=[1e12, 2e12, 3e12], losses=[3.0, 2.0, 1.5], unit=3e12)),
+    "law_interval": Door(scaling.law_interval, dict(
+        flops=[1e12, 2e12, 3e12], losses=np.array([[3.0, 4], [2, 2.5], [1.5, 2]]), rounds=2, unit=3e12)),
     # one solid world
     "break_clip": Door(breaking.break_clip, dict(scene=drawn_of("camera", short_orbit), kind="drift",
                                                  seed=0, strength=1.0)),
@@ -573,6 +576,7 @@ INNER = _named(
     linear="maker prefers_onednn Product multiply product_flops Linear",
     blocks="SwiGLU modulate distinct fourier Conditioning Pack Block",
     dit="place clock",
+    scaling="PowerLaw",
     vae="Encoder Decoder CausalVAE lookback check_stream StreamingVAE",
     sampling="advance stack_contexts Flow start Step",
     canvas="Item draw heard",

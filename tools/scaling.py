@@ -1,0 +1,151 @@
+"""How does quality grow with compute? data/results/scaling.json and the moving picture beside it.
+
+    tools/scaling.py DATA HELD_OUT             train what is missing, up to 128 C; judge; the record
+    tools/scaling.py DATA HELD_OUT --record    judge and record what there is
+
+DATA and HELD_OUT are folders of `sora-nb encode`. One training a size and learning rate: constant
+rate, milestones on the way. All rates run to 4 C, and the best of each size goes on. The words are
+read by the text encoder that ships, which stays as it is: what grows is the transformer.
+"""
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from sora_nb.denoiser import load_parts
+from sora_nb.disk import run_folder
+from sora_nb.dit import DiT, DiTConfig
+from sora_nb.latents import LatentDataset
+from sora_nb.mix import Mix
+from sora_nb.probes.results import make_result, mean_interval, results_folder, write_result
+from sora_nb.scaling import fit_law, fixed_losses, law_interval
+from sora_nb.sora import Sora
+from sora_nb.training import train_dit
+from sora_nb.video import grid
+from trials import BUDGET, MIX, fidelity, flops_of_step, log, networks
+
+C, CLIPS, LIVE = 3e12, 64, 20  # LIVE: of which the lesson measures itself
+TIMES = (1, 4, 16, 32, 64, 128)
+MOST = dict(tiny=128, small=128, nano=32)  # how far each goes; the first is looked at closely
+RATES = (7.5e-4, 1.5e-3, 3e-3)
+FIRST = 4  # times C, after which the best rate is chosen
+SHOWN = (1, 4, 32, 128)
+PROMPTS = ("a large red ball on tan ground at noon",
+           "a large green cube and a large yellow cone on blue ground at sunset",
+           "a large blue cylinder on tan ground at night, the camera orbits to the left",
+           "a large orange ball rolls to the right on green ground")
+
+
+# --- trainings ------------------------------------------------------------------------------------
+def name_of(size: str, lr: float) -> str:
+    return f"scale-{size}-{lr:g}"
+
+
+def train(size: str, lr: float, times: int, options: argparse.Namespace) -> None:
+    "Train a size at a rate up to so many times C, as far as that has not been done."
+    data, held_out = (LatentDataset(folder) for folder in (options.data, options.held_out))
+    dit, *_ = networks(data, size, 0)
+    _, _, text, tokenizer, _ = load_parts()
+    text.requires_grad_(False)
+    mix = Mix(**MIX)
+    each = flops_of_step(dit.config, data, mix)
+    train_dit(dit, text, tokenizer, data, held_out=held_out, mix=mix, budget=BUDGET, lr=lr,
+              steps=math.ceil(1.03 * times * C / each), warmup=30, decay=0.0, labels=0.0,
+              validate_every=max(10, round(C / each / 2)), milestones=[k * C for k in TIMES],
+              name=name_of(size, lr))
+
+
+def last_loss(size: str, lr: float) -> float:
+    "Held-out loss at the milestone after which rates are compared; infinite if it diverged."
+    path = milestone(size, lr, FIRST)
+    return json.loads(path.with_suffix(".json").read_text())["val_loss"] if path.exists() else math.inf
+
+
+def milestone(size: str, lr: float, times: int) -> Path:
+    return run_folder(name_of(size, lr)) / f"{name_of(size, lr)}-{times * C:.3g}.safetensors"
+
+
+def best_rate(size: str) -> float:
+    return min(RATES, key=lambda lr: last_loss(size, lr))
+
+
+# --- measures -------------------------------------------------------------------------------------
+def judge(size: str, lr: float, times: int, options: argparse.Namespace) -> dict:
+    "Losses of the fixed clips, and fidelity, of one milestone; measured once."
+    weights = milestone(size, lr, times)
+    path = weights.with_suffix(".judged.json")
+    if not path.exists():
+        _, dit, text, tokenizer, card = load_parts(weights)
+        losses = fixed_losses(dit, text, tokenizer, LatentDataset(options.held_out), CLIPS)
+        live = fixed_losses(dit, text, tokenizer, LatentDataset(options.held_out), LIVE)
+        seen = fidelity(weights, options.clips)
+        path.write_text(json.dumps(dict(size=size, lr=lr, times=times, flops=card["flops"],
+                                        steps=card["steps"], samples=card["samples"],
+                                        losses=[round(float(x), 5) for x in losses],
+                                        loss_20=round(float(live.mean()), 4), **seen)))
+    return json.loads(path.read_text())
+
+
+def draw(size: str, lr: float, folder: Path) -> Path:
+    "The moving picture: a row for each prompt, a column for each time C; always the same noise."
+    made = [Sora.from_pretrained(milestone(size, lr, k)).generate(list(PROMPTS), seed=[0, 1, 2, 3])
+            for k in SHOWN if milestone(size, lr, k).exists()]
+    path = folder / "scaling.webp"
+    grid([video for row in zip(*made) for video in row], columns=len(made)).save(path)
+    return path
+
+
+# --- the record -----------------------------------------------------------------------------------
+def law_of(points: list[dict]) -> dict:
+    "The law through the points of one training, and how sure it is."
+    flops, losses = [p["flops"] for p in points], np.array([p["losses"] for p in points])
+    law, ends = fit_law(flops, losses.mean(1)), law_interval(flops, losses)
+    return dict(floor=round(law.floor, 4), scale=round(law.scale, 4),
+                exponent=round(law.exponent, 4),
+                ends={key: [round(float(low), 4), round(float(high), 4)]
+                      for key, low, high in zip(("floor", "scale", "exponent"), *ends)})
+
+
+def publish(options: argparse.Namespace) -> Path:
+    "Judge all milestones of the best rates, draw, write the record."
+    sizes = [size for size in MOST if math.isfinite(last_loss(size, best_rate(size)))]
+    rows = {size: [judge(size, best_rate(size), k, options) for k in TIMES
+                   if milestone(size, best_rate(size), k).exists()] for size in sizes}
+    first = rows[sizes[0]]
+    draw(sizes[0], best_rate(sizes[0]), results_folder())
+    times = {size: log(name_of(size, best_rate(size)))["seconds"][-1] for size in sizes}
+    record = make_result(
+        "loss falls and fidelity rises with compute: one training, looked at again and again",
+        {f"{p['times']} C": p["fidelity"] for p in first},
+        {f"{p['times']} C": p["ends"] for p in first},
+        n=options.clips, seeds=[0], command=" ".join(["tools/scaling.py", *sys.argv[1:]]),
+        wall_s=float(sum(times.values())), base_flops=C, budget=BUDGET, clips=CLIPS,
+        size=sizes[0], points={size: [p | dict(loss=round(float(np.mean(p["losses"])), 4),
+                                               loss_ends=mean_interval(p["losses"]))
+                                      for p in rows[size]] for size in sizes},
+        laws={size: law_of(rows[size]) for size in sizes if len(rows[size]) > 2},
+        rates={size: {f"{lr:g}": last_loss(size, lr) for lr in RATES
+                      if math.isfinite(last_loss(size, lr))} for size in sizes},
+        mix=MIX, prompts=PROMPTS)
+    return write_result("scaling", record)
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("data", help="folder of latents to train on")
+    arguments.add_argument("held_out", help="folder of held-out latents")
+    arguments.add_argument("--clips", type=int, default=128, help="for fidelity")
+    arguments.add_argument("--record", action="store_true", help="train nothing")
+    options = arguments.parse_args()
+    for size, most in {} if options.record else MOST.items():
+        for lr in RATES:
+            train(size, lr, FIRST, options)
+        train(size, best_rate(size), most, options)
+    print(publish(options))
+
+
+if __name__ == "__main__":
+    main()
