@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import time
+from argparse import Namespace
 from dataclasses import asdict, replace
 
 import check_cpu
@@ -532,7 +533,11 @@ def check_tool(name, words):
 def check_evaluated(name, record, words):
     "The command writes this record, about these clips; which weights it is about."
     args = cli.parser().parse_args(words[1:])
-    assert name == (args.name or evaluations.usual_name(args)), "the command writes another record"
+    every = [args.what]
+    if args.what == "editing":  # a record for each technique
+        every = [f"editing-{technique}" for technique in args.technique or TECHNIQUES]
+    written = [evaluations.usual_name(Namespace(**vars(args) | dict(what=what))) for what in every]
+    assert name in ([args.name] if args.name else written), "the command writes another record"
     if getattr(args, "data", None):
         assert 2 <= record["n"] <= args.clips and "split" not in record
         recipe = asdict(FolderRecipe(**folder_recipe(args, args.data)))
