@@ -2,6 +2,7 @@
 
     tools/scaling.py DATA HELD_OUT             train what is missing, up to 128 C; judge; the record
     tools/scaling.py DATA HELD_OUT --record    judge and record what there is
+    tools/scaling.py DATA HELD_OUT --only small nano    train these only: a process for each core
 
 DATA and HELD_OUT are folders of `sora-nb encode`. One training a size and learning rate: constant
 rate, milestones on the way. All rates run to 4 C, and the best of each size goes on. The words are
@@ -29,7 +30,7 @@ from trials import BUDGET, MIX, fidelity, flops_of_step, log, networks
 
 C, CLIPS = 3e12, 64
 TIMES = (1, 4, 16, 32, 64, 128)
-MOST = dict(tiny=128, small=128, nano=32)  # how far each goes; the first is looked at closely
+MOST = dict(tiny=128, small=64, nano=32)  # how far each goes; the first is looked at closely
 RATES = (7.5e-4, 1.5e-3, 3e-3)
 FIRST = 4  # times C, after which the best rate is chosen
 SHOWN = (1, 4, 32, 128)
@@ -136,13 +137,15 @@ def main() -> None:
     arguments.add_argument("data", help="folder of latents to train on")
     arguments.add_argument("held_out", help="folder of held-out latents")
     arguments.add_argument("--clips", type=int, default=128, help="for fidelity")
+    arguments.add_argument("--only", nargs="+", choices=MOST, metavar="SIZE", help="no record")
     arguments.add_argument("--record", action="store_true", help="train nothing")
     options = arguments.parse_args()
-    for size, most in {} if options.record else MOST.items():
+    for size in () if options.record else options.only or MOST:
         for lr in RATES:
             train(size, lr, FIRST, options)
-        train(size, best_rate(size), most, options)
-    print(publish(options))
+        train(size, best_rate(size), MOST[size], options)
+    if not options.only:
+        print(publish(options))
 
 
 if __name__ == "__main__":
