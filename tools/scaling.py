@@ -30,8 +30,8 @@ from trials import BUDGET, MIX, fidelity, flops_of_step, log, networks
 
 C, CLIPS = 3e12, 64
 TIMES = (1, 4, 16, 32, 64, 128)
-MOST = dict(tiny=128, small=64, nano=32)  # how far each goes; the first is looked at closely
-RATES = (7.5e-4, 1.5e-3, 3e-3)
+MOST = dict(tiny=128, small=32, nano=32)  # how far each goes; the first is looked at closely
+RATES = (7.5e-4, 1.5e-3, 3e-3, 6e-3)
 FIRST = 4  # times C, after which the best rate is chosen
 SHOWN = (1, 4, 32, 128)
 PROMPTS = ("a large red ball on tan ground at noon",

@@ -1,0 +1,65 @@
+"""How large can a picture be, in time and memory? data/results/images-large.json, and the pictures.
+
+    tools/large_images.py [SIDE ...]    256 512 1024 2048, each in a process of its own
+"""
+import json
+import resource
+import subprocess
+import sys
+import time
+
+from sora_nb.probes.results import machine, make_result, results_folder, write_result
+from sora_nb.sora import Sora
+
+SIDES = (256, 512, 1024, 2048)
+PROMPT = "a large red ball and a large blue cube on tan ground at sunset"
+
+
+def measure(side: int) -> None:
+    "One picture: prints its seconds, of them the decoder's, its tokens, and the memory at the peak."
+    sora = Sora.from_pretrained()
+    sora.max_tokens = 10**6
+    sora.image(PROMPT, steps=1)  # warm
+    before, decode, decoding = _peak(), sora.decode, []
+
+    def timed(*args, **settings):
+        start = time.perf_counter()
+        video = decode(*args, **settings)
+        decoding.append(time.perf_counter() - start)
+        return video
+    sora.decode = timed
+    start = time.perf_counter()
+    picture = sora.image(PROMPT, height=side, width=side)
+    seconds = time.perf_counter() - start
+    picture.save(results_folder() / f"image-{side}.webp")
+    print(json.dumps(dict(seconds=seconds, decoding=decoding[0], gib=_peak(), idle_gib=before,
+                          sha256=sora.card["sha256"])))
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def main() -> None:
+    begin = time.perf_counter()
+    if sys.argv[1:2] == ["--one"]:
+        return measure(int(sys.argv[2]))
+    rows = {}
+    for side in map(int, sys.argv[1:] or SIDES):
+        told = subprocess.run([sys.executable, __file__, "--one", str(side)], check=True,
+                              capture_output=True, text=True).stdout
+        rows[side] = json.loads(told.splitlines()[-1])
+        print(side, rows[side], flush=True)
+    sha = {row.pop("sha256") for row in rows.values()}
+    rows = {side: {k: round(v, 2) for k, v in row.items()} for side, row in rows.items()}
+    record = make_result(
+        "seconds of one picture, and memory at the peak",
+        {f"{side}": row["seconds"] for side, row in rows.items()},
+        {f"{side}": [row["seconds"]] * 2 for side, row in rows.items()}, n=1, seeds=[0],
+        command=" ".join(["tools/large_images.py", *sys.argv[1:]]), checkpoint=sha.pop(),
+        wall_s=time.perf_counter() - begin, prompt=PROMPT, sides=rows, machine=machine())
+    print(write_result("images-large", record))
+
+
+if __name__ == "__main__":
+    main()
