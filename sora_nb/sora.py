@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from torch import Tensor
 
 # %% ../nbs/20_sora.ipynb #2773cb66
-from . import editing, enlarging, extending, looping
+from . import editing, enlarging, extending, looping, rewriting
 from .denoiser import Denoiser
 from .orders import TOKENS, Order, batches, orders, sampler_settings
 from .patches import patchify
@@ -118,6 +118,12 @@ class Sora(Denoiser):
         "The video as another prompt describes it (SDEdit): see `editing.edit`."
         self._warn([prompt])
         return editing.edit(self, video, prompt, strength=strength, **settings)
+
+    def rewrite(self, video: Video, prompt: str, source_prompt: str | None = None,
+                **settings) -> Video:
+        "The video with what distinguishes two prompts (FlowEdit): see `rewriting.rewrite`."
+        self._warn([prompt, source_prompt or ""])
+        return rewriting.rewrite(self, video, prompt, source_prompt, **settings)
 
     def inpaint(self, video: Video, box: tuple[int, int, int, int], prompt: str | None = None,
                 **settings) -> Video:

@@ -35,12 +35,14 @@ VERBS: dict[str, tuple[str, int, list[Option]]] = {  # name: what it does, files
     "loop": ("a video without an end", 1, [
         PROMPT, STRENGTH, SECONDS, ("way", str, "ring, meet or pin (default: ring)")]),
     "edit": ("a video as another prompt describes it", 1, [PROMPT, STRENGTH]),
+    "rewrite": ("a video with what distinguishes two prompts", 1, [
+        PROMPT, ("source_prompt", str, "what it shows (default: what it was made from)"), STRENGTH]),
     "connect": ("a bridge from one video to another", 2, [PROMPT, SECONDS]),
     "inpaint": ("paint a box of a video anew", 1, [
         ("box", edges, "top,left,bottom,right in pixels, as in 16,16,64,48"), PROMPT]),
     "outpaint": ("show more around a video", 1, [*SIZE, PROMPT]),
     "enlarge": ("the same view in more pixels", 1, [*SIZE, STRENGTH, PROMPT])}
-NEEDED = {("edit", "prompt"), ("inpaint", "box"), ("enlarge", "height"), ("enlarge", "width")}
+NEEDED = {("edit", "prompt"), ("rewrite", "prompt"), ("inpaint", "box"), ("enlarge", "height"), ("enlarge", "width")}
 
 # %% ../nbs/20e_verbs.ipynb #bdb08062
 def run_verb(args: argparse.Namespace) -> None:
@@ -62,13 +64,14 @@ def run_verb(args: argparse.Namespace) -> None:
 
 
 def add_verbs(commands) -> None:
-    "The commands animate, extend, loop, edit, connect, inpaint, outpaint and enlarge."
+    "The commands animate, extend, loop, edit, rewrite, connect, inpaint, outpaint and enlarge."
     for verb, (text, files, options) in VERBS.items():
         p = commands.add_parser(verb, help=text, description=text)
         p.add_argument("files", nargs=files, type=place, metavar="FILE",
                        help=".mp4 .gif .png .webp" + " of 8 frames a second" * (verb != "animate"))
         for name, kind, told in options:
-            p.add_argument(f"--{name}", type=kind, help=told, required=(verb, name) in NEEDED)
+            flag = "--" + name.replace("_", "-")
+            p.add_argument(flag, type=kind, help=told, required=(verb, name) in NEEDED)
         p.add_argument("--out", type=output, action="append",
                        help=f"file to write; repeat it for more than one (default: {verb}.mp4)")
         p.add_argument("--seed", type=natural, help="same seed, same video (default: 0)")

@@ -268,6 +268,8 @@ DOORS = {
     "Sora.animate": Door(edited("animate"), dict(still=picture(), prompt=PROMPT, seconds=None,
                                                  frames=5, at=0.5, seed=0)),
     "Sora.edit": Door(edited("edit"), dict(video=picture(), prompt=PROMPT, strength=0.5, seed=0)),
+    "Sora.rewrite": Door(edited("rewrite"), dict(video=picture(), prompt=PROMPT, source_prompt="",
+                                                 strength=0.5, seed=0)),
     "Sora.inpaint": Door(edited("inpaint"), dict(video=picture(), box=(0, 0, 16, 16), prompt=PROMPT,
                                                  seed=0)),
     "Sora.outpaint": Door(edited("outpaint"), dict(video=picture(), height=48, width=16,

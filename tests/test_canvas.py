@@ -304,6 +304,7 @@ def test_verbs(tmp_path, monkeypatch, capsys):
     Video(np.zeros((1, 32, 32, 3), np.uint8)).save("s.png")
     words = {"animate": "s.png --frames 5 --at 0.25", "extend": "a.webp --direction backward",
              "loop": "a.webp --way meet --seconds 0.5", "edit": "a.webp --prompt ball --strength 0.5",
+             "rewrite": "a.webp --prompt ball --source-prompt cube",
              "connect": "a.webp a.webp --seconds 0.5", "inpaint": "a.webp --box 0,0,16,16",
              "outpaint": "a.webp --width 64", "enlarge": "a.webp --height 48 --width 48"}
     sizes = {}
@@ -311,6 +312,7 @@ def test_verbs(tmp_path, monkeypatch, capsys):
         assert main([verb, *text.split(), "--steps", "1", "--out", f"{verb}.webp"]) == 0, verb
         sizes[verb] = Video.read(f"{verb}.webp").frames.shape[:3]
     assert sizes == dict(animate=(5, 32, 32), extend=(13, 32, 32), loop=(8, 32, 32), edit=(5, 32, 32),
+                         rewrite=(5, 32, 32),
                          connect=(13, 32, 32), inpaint=(5, 32, 32), outpaint=(5, 32, 64),
                          enlarge=(5, 48, 48))
     capsys.readouterr()

@@ -5,18 +5,19 @@
 # %% ../../nbs/14i_in_space.ipynb #300fc6ad
 from __future__ import annotations
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 # %% auto #0
-__all__ = ['STRENGTHS', 'NEAR', 'IMAGES', 'succeeded', 'colors_of', 'edit_scores', 'edited', 'try_edit', 'try_connect', 'box_of',
-           'boxed', 'try_inpaint', 'edge_repeated', 'try_outpaint', 'try_enlarge', 'try_images']
+__all__ = ['STRENGTHS', 'LEVELS', 'NEAR', 'IMAGES', 'succeeded', 'colors_of', 'edit_scores', 'edited', 'rewritten',
+           'try_strengths', 'try_edit', 'try_rewrite', 'try_connect', 'box_of', 'boxed', 'try_inpaint', 'edge_repeated',
+           'try_outpaint', 'try_enlarge', 'try_images']
 
 # %% ../../nbs/14i_in_space.ipynb #16120505
 import numpy as np
 
 # %% ../../nbs/14i_in_space.ipynb #6e737d32
-from .. import editing, enlarging, extending
+from .. import editing, enlarging, extending, rewriting
 from .cases import cases
 from .edits import (cross_fade, crossing, identity, largest_step, placed, share_kept,
                                   share_true, straight_cut, track_gap, truths)
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 # %% ../../nbs/14i_in_space.ipynb #b1561b3c
 STRENGTHS = (0.5, 0.6, 0.7, 0.8, 0.9)
+LEVELS = (0.75, 0.8, 0.85, 0.9)
 NEAR = 3.0                              # pixels
 
 
@@ -69,19 +71,38 @@ def edited(model: Sora, items: Sequence[Change], strength: float) -> list[Video]
             for i, c in enumerate(items)]
 
 
-def try_edit(model: Sora, n: int, seed: int, strengths: Sequence[float] = STRENGTHS) -> Scores:
-    "Chosen on the clips of the seed before, reported on those of this one."
+def rewritten(model: Sora, items: Sequence[Change], strength: float) -> list[Video]:
+    "The real clips of changes, rewritten: from their caption to the new one."
+    return [rewriting.rewrite(model, c.case.video, c.prompt, c.case.prompt, strength=strength,
+                              seed=i) for i, c in enumerate(items)]
+
+
+def try_strengths(model: Sora, n: int, seed: int, way: Callable, strengths: Sequence[float],
+                  others: Callable[[Sequence[Change]], dict]) -> Scores:
+    "A strength chosen on the clips of the seed after, reported on those of this one."
     tuning, items = changes(n, seed=seed + 1), changes(n, seed=seed)
-    tried = edit_scores({f"{s:g}": edited(model, tuning, s) for s in strengths}, tuning)
+    tried = edit_scores({f"{s:g}": way(model, tuning, s) for s in strengths}, tuning)
     chosen = best({s: float(np.mean(tried["both"][f"{s:g}"])) for s in strengths})
     real = [c.video for c in items]
-    columns = dict(real=real, vae=reconstruct(model.vae, real),
-                   naive=[c.case.video for c in items],
-                   anew=model.generate([c.prompt for c in items], seed=list(range(n))),
-                   ours=edited(model, items, chosen))
+    columns = dict(real=real, vae=reconstruct(model.vae, real), naive=[c.case.video for c in items],
+                   **others(items), ours=way(model, items, chosen))
     found = edit_scores(columns, items)
     return found | {f"{k}_while_choosing": tried[k] for k in ("both", "success", "tracks")} | {
         "strength": dict(chosen=[chosen] * n)}
+
+
+def try_edit(model: Sora, n: int, seed: int, strengths: Sequence[float] = STRENGTHS) -> Scores:
+    "SDEdit, beside videos made anew from the new prompt."
+    def anew(items: Sequence[Change]) -> dict:
+        return dict(anew=model.generate([c.prompt for c in items], seed=list(range(n))))
+    return try_strengths(model, n, seed, edited, strengths, anew)
+
+
+def try_rewrite(model: Sora, n: int, seed: int, strengths: Sequence[float] = LEVELS) -> Scores:
+    "FlowEdit, beside SDEdit."
+    def sdedit(items: Sequence[Change]) -> dict:
+        return dict(sdedit=edited(model, items, editing.STRENGTH))
+    return try_strengths(model, n, seed, rewritten, strengths, sdedit)
 
 # %% ../../nbs/14i_in_space.ipynb #659d4393
 def try_connect(model: Sora, n: int, seed: int, frames: int = 8) -> Scores:

@@ -14,7 +14,7 @@ __all__ = ['TECHNIQUES', 'MEDIANS', 'evaluate_technique']
 # %% ../../nbs/14j_techniques.ipynb #11912ee3
 from ..door import among, between, door
 from .in_space import (try_connect, try_edit, try_enlarge, try_images, try_inpaint,
-                                     try_outpaint)
+                                     try_outpaint, try_rewrite)
 from .in_time import try_animate, try_extend, try_loop, try_minute
 from .trials import technique_result
 
@@ -28,6 +28,7 @@ TECHNIQUES: dict[str, tuple[Callable, str, str]] = {   # name: trial, main measu
     "extend": (try_extend, "kept", "an extended video keeps its facts"),
     "loop": (try_loop, "seam", "a loop has no seam"),
     "edit": (try_edit, "both", "an edit changes what it should, in place"),
+    "rewrite": (try_rewrite, "both", "a rewritten video shows the new fact, in place"),
     "connect": (try_connect, "identity", "a bridge shows one scene at a time"),
     "inpaint": (try_inpaint, "success", "a box is painted anew"),
     "outpaint": (try_outpaint, "facts", "a wider picture still shows the facts"),
