@@ -59,12 +59,13 @@ def rewrite(model: Denoiser, video: Video, prompt: str, source_prompt: str | Non
             guidance_scale: float = INSIST, solver: str = "euler") -> Video:
     """The video with what distinguishes two prompts (FlowEdit, arXiv 2412.08629).
 
-    source_prompt: what the video shows (None: what it was made from). strength: noise level at which
-    the walk begins; above about 0.9 things move. solver: Euler's method is the only one."""
+    source_prompt: what the video shows (None: what it was made from). strength: noise level at
+    which the walk begins; above about 0.9 things move. solver: Euler's method is the only one."""
     if solver != "euler":
         raise ValueError(f"solver {solver!r}: rewrite steps like Euler, leave the solver out")
     settings = sampler_settings(steps, guidance_scale, model.card.get("use"), None)
-    shape, source = shape_of(video), (video.prompt or "") if source_prompt is None else source_prompt
+    source, shape = source_prompt, shape_of(video)
+    source = (video.prompt or "") if source is None else source
     x = patchify(latents_of(model, video)).to(model.device)  # [n, D]
     _, segments = pack([x] * 4)
     flow = Flow(model.dit, shape.coordinates().repeat(4, 1).to(x), segments.to(model.device),
