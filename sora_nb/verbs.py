@@ -36,13 +36,14 @@ VERBS: dict[str, tuple[str, int, list[Option]]] = {  # name: what it does, files
         PROMPT, STRENGTH, SECONDS, ("way", str, "ring, meet or pin (default: ring)")]),
     "edit": ("a video as another prompt describes it", 1, [PROMPT, STRENGTH]),
     "rewrite": ("a video with what distinguishes two prompts", 1, [
-        PROMPT, ("source_prompt", str, "what it shows (default: what it was made from)"), STRENGTH]),
+        PROMPT, STRENGTH, ("source_prompt", str, "what it shows (default: its own prompt)")]),
     "connect": ("a bridge from one video to another", 2, [PROMPT, SECONDS]),
     "inpaint": ("paint a box of a video anew", 1, [
         ("box", edges, "top,left,bottom,right in pixels, as in 16,16,64,48"), PROMPT]),
     "outpaint": ("show more around a video", 1, [*SIZE, PROMPT]),
     "enlarge": ("the same view in more pixels", 1, [*SIZE, STRENGTH, PROMPT])}
-NEEDED = {("edit", "prompt"), ("rewrite", "prompt"), ("inpaint", "box"), ("enlarge", "height"), ("enlarge", "width")}
+NEEDED = {("edit", "prompt"), ("rewrite", "prompt"), ("inpaint", "box"),
+          ("enlarge", "height"), ("enlarge", "width")}
 
 # %% ../nbs/20e_verbs.ipynb #bdb08062
 def run_verb(args: argparse.Namespace) -> None:
