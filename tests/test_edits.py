@@ -5,6 +5,7 @@ import argparse
 
 import numpy as np
 import pytest
+import torch
 
 from sora_nb import looping
 from sora_nb.evaluations import evaluate_editing
@@ -12,6 +13,7 @@ from sora_nb.measurements import measure_editing
 from sora_nb.probes import edits, in_space, in_time, techniques, trials
 from sora_nb.probes.cases import broken, cases
 from sora_nb.probes.trials import best, changes, summary, technique_result
+from sora_nb.rewriting import walk
 from sora_nb.tables import result_table
 from sora_nb.video import Video
 from sora_nb.world.render import render
@@ -230,3 +232,49 @@ def test_a_change_changes_one_thing(altered):
         changed = [old.light != new.light, old.ground != new.ground, old.objects != new.objects]
         assert sum(changed) == 1 and change.fact in change.facts
     assert {c.fact.kind for c in altered} == set(trials.CHANGES)
+
+
+# --- rewriting ------------------------------------------------------------------------------------
+def certain(old, new):
+    "A network to which every sentence means one video: the flow of a pack of four."
+    means = torch.cat([old, new, torch.zeros_like(torch.cat([old, old]))])
+    return lambda tokens, level, t: (tokens - means) / level
+
+
+def check_walk(walk):
+    "What distinguishes two meanings is added to a video, in any number of steps, and no noise."
+    old, new, x = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0))
+    for levels in ([0.9, 0.5, 0.2, 0.0], [0.6, 0.6, 0.0], [1.0, 0.0]):
+        for scale in (1.0, 3.0):
+            moved = walk(certain(old, new), x.clone(), levels, scale)
+            assert torch.allclose(moved, x + scale * (new - old), atol=1e-4)
+    assert torch.equal(walk(certain(old, new), x, [0.0, 0.0], 4.0), x)
+
+
+def hide(flow, x, levels, scale):
+    "SDEdit: the new sentence alone moves a noisy video."
+    z = torch.lerp(x, torch.randn(x.shape), levels[0])
+    for t, later in zip(levels, levels[1:]):
+        if later < t:
+            z = z + (later - t) * flow(z.repeat(4, 1), z.new_tensor(t), t).chunk(4)[1]
+    return z
+
+
+def two_noises(flow, x, levels, scale):
+    "The edited video under other noise than the old one."
+    z = x.clone()
+    for t, later in zip(levels, levels[1:]):
+        if later < t:
+            before, after = (torch.lerp(v, torch.randn(x.shape), t) for v in (x, z))
+            tokens = torch.cat([before, after, before, after])
+            old, new, free, new_free = flow(tokens, z.new_tensor(t), t).chunk(4)
+            z = z + (later - t) * (torch.lerp(new_free, new, scale) - torch.lerp(free, old, scale))
+    return z
+
+
+def test_walk():
+    check_walk(walk)
+    for broken in (hide, two_noises, lambda flow, x, levels, scale: walk(flow, x, levels, 1.0),
+                   lambda flow, x, levels, scale: walk(flow, x, levels[:-1], scale)):
+        with pytest.raises(AssertionError):
+            check_walk(broken)
