@@ -5,13 +5,13 @@
 # %% ../nbs/14a_canvas.ipynb #3d454a0b
 from __future__ import annotations
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Protocol
 
 # %% auto #0
-__all__ = ['Script', 'Item', 'Canvas', 'Frames', 'Still', 'Box', 'draw', 'heard', 'paint']
+__all__ = ['Script', 'Item', 'Canvas', 'Frames', 'Still', 'Box', 'draw', 'heard', 'paint', 'watch']
 
 # %% ../nbs/14a_canvas.ipynb #197dbd3f
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor
 from .door import between, check_fields, door, numbers, shape as sized
 from .orders import TOKENS, Shape, sampler_settings, sampling_shift
 from .patches import Grid, pack_budget, patchify, unpatchify
-from .sampling import stack_contexts
+from .sampling import Step, stack_contexts
 from .text import Context, join_contexts
 
 # %% ../nbs/14a_canvas.ipynb #327a36f7
@@ -230,6 +230,15 @@ def heard(model: Denoiser, prompt: str | Script) -> Context:
                           for text, start, end in prompt])
 
 
+def _sizes(canvases: Sequence[Canvas], model: Denoiser) -> tuple[list[int], int]:
+    "Tokens of each canvas, and the most that fit; ValueError if one has more."
+    sizes, most = [c.grid.tokens for c in canvases], getattr(model, "max_tokens", TOKENS)
+    if max(sizes) > most:
+        raise ValueError(f"a canvas of {max(sizes)} tokens, more than the {most} that fit: use a "
+                         "smaller picture or fewer frames, or raise Sora.max_tokens")
+    return sizes, most
+
+
 @door()
 def paint(model: Denoiser, canvases: Sequence[Canvas], prompts: Sequence[str | Script], *,
           steps: int | None = None, guidance_scale: float | None = None,
@@ -240,29 +249,39 @@ def paint(model: Denoiser, canvases: Sequence[Canvas], prompts: Sequence[str | S
     if len(canvases) != len(prompts) or not canvases:
         raise ValueError(f"{len(canvases)} canvases and {len(prompts)} prompts: one for each")
     settings = sampler_settings(steps, guidance_scale, model.card.get("use"), solver)
-    sizes, most = [c.grid.tokens for c in canvases], getattr(model, "max_tokens", TOKENS)
-    if max(sizes) > most:
-        raise ValueError(f"a canvas of {max(sizes)} tokens, more than the {most} that fit: use a "
-                         "smaller picture or fewer frames, or raise Sora.max_tokens")
+    sizes, most = _sizes(canvases, model)
     shifts, done = [sampling_shift(n) for n in sizes], {}
     for shift in set(shifts):
         rows = [i for i, s in enumerate(shifts) if s == shift]
         for chosen in pack_budget([sizes[i] for i in rows], most):
             some = [rows[k] for k in chosen]
-            done.update(zip(some, _pack([canvases[i] for i in some], [prompts[i] for i in some],
-                                        model, shift=shift, **settings)))
+            packed = [canvases[i] for i in some]
+            *_, last = _steps(packed, [prompts[i] for i in some], model, shift=shift, **settings)
+            parts = last.tokens.cpu().split([c.grid.tokens for c in packed])
+            done.update((i, unpatchify(part, canvases[i].grid)) for i, part in zip(some, parts))
     return [done[i] for i in range(len(canvases))]
 
 
-def _pack(canvases: Sequence[Canvas], prompts: Sequence[str | Script], model: Denoiser,
-          **settings) -> list[Tensor]:
+def _steps(canvases: Sequence[Canvas], prompts: Sequence[str | Script], model: Denoiser,
+           **settings) -> Iterator[Step]:
     "Sample canvases as one pack."
     periods = [c.period for c in canvases]
-    *_, step = model.denoise(
+    return model.denoise(
         reduce(stack_contexts, [heard(model, prompt) for prompt in prompts]),
         [patchify(c.noise) for c in canvases],
         [c.coords for c in canvases], known=[patchify(c.known) for c in canvases],
         strength=[c.strength.flatten() for c in canvases],
         period=periods if any(periods) else None, **settings)
-    parts = step.tokens.cpu().split([c.grid.tokens for c in canvases])
-    return [unpatchify(tokens, c.grid) for tokens, c in zip(parts, canvases)]
+
+# %% ../nbs/14a_canvas.ipynb #55dad403
+@door()
+def watch(model: Denoiser, canvas: Canvas, prompt: str | Script, *, steps: int | None = None,
+          guidance_scale: float | None = None, solver: str | None = None) -> Iterator[Tensor]:
+    """What the model believes of a canvas after every step, latents `[c, t, 2h, 2w]`.
+
+    The last ones are those of `paint`, whose settings these are."""
+    settings = sampler_settings(steps, guidance_scale, model.card.get("use"), solver)
+    ((tokens,), _) = _sizes([canvas], model)
+    painting = _steps([canvas], [prompt], model, shift=sampling_shift(tokens), **settings)
+    return (unpatchify((step.x0 if step.t else step.tokens).cpu(), canvas.grid)
+            for step in painting)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 # %% auto #0
-__all__ = ['Slider', 'Choice', 'Words', 'View', 'Controller']
+__all__ = ['Slider', 'Choice', 'Words', 'Switch', 'View', 'Controller']
 
 # %% ../../nbs/30_widgets.ipynb #b94d3aee
 import numpy as np
@@ -75,6 +75,19 @@ class Words:
             raise ValueError(f"{self.name} has {len(value)} characters; write at most {self.most}")
         return " ".join(value.split())
 
+
+@dataclass(frozen=True)
+class Switch:
+    "On or off."
+    name: str
+    label: str
+
+    def fit(self, value: Any) -> bool:
+        "The value, if it is True or False."
+        if not isinstance(value, bool):
+            raise TypeError(f"{self.name} must be True or False, got {brief(value)}")
+        return value
+
 # %% ../../nbs/30_widgets.ipynb #3307fc0c
 @dataclass(frozen=True, eq=False)
 class View:
@@ -121,7 +134,7 @@ class Controller:
         self.values = values
         self.set()
 
-    def controls(self) -> tuple[Slider | Choice | Words, ...]:
+    def controls(self) -> tuple[Slider | Choice | Words | Switch, ...]:
         "What may be set now, in the order in which it is shown."
         raise NotImplementedError
 

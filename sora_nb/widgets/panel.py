@@ -18,7 +18,7 @@ __all__ = ['Latest', 'surface_class', 'made_of', 'refresh', 'quick_png', 'small_
 
 # %% ../../nbs/30b_panel.ipynb #f2802844
 from ..door import check_fields, door
-from .base import Choice, Controller, Slider, View
+from .base import Choice, Controller, Slider, Switch, View
 
 # %% ../../nbs/30b_panel.ipynb #ee5200e6
 class Latest:
@@ -123,6 +123,8 @@ def made_of(control: Any, value: Any):
         return kind(value, min=control.low, max=control.high, step=control.step, **look)
     if isinstance(control, Choice):
         return w.Dropdown(options=control.options, value=value, **look)
+    if isinstance(control, Switch):
+        return w.ToggleButton(value, description=control.label)
     look["layout"] = w.Layout(width="min(640px, 95%)")
     return w.Text(value, continuous_update=False, **look)
 
