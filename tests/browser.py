@@ -176,6 +176,21 @@ class Widget:
         field.fill(text)
         field.press("Enter")
 
+    def toggle(self, label: str) -> None:
+        """Press a switch, by keyboard."""
+        self.box.locator("button").get_by_text(label, exact=True).focus()
+        self.page.keyboard.press("Space")
+
+    def drag(self, *places: tuple[float, float]) -> None:
+        """Press the mouse at the first place of the picture and move over the others, slowly."""
+        box = self.image.bounding_box()
+        for k, (right, down) in enumerate(places):
+            self.page.mouse.move(box["x"] + right * box["width"], box["y"] + down * box["height"])
+            if k == 0:
+                self.page.mouse.down()
+            time.sleep(0.4)
+        self.page.mouse.up()
+
     def press(self, right: float, down: float) -> None:
         """Press the mouse at a place of the picture, given as shares of its size."""
         box = self.image.bounding_box()

@@ -293,6 +293,8 @@ DOORS = {
     "Box": Door(lambda **k: blank().put(canvas.Box(**k)), dict(edges=(0, 0, 1, 1), strength=0.5)),
     "paint": Door(lambda **k: canvas.paint(sora(), **k), dict(
         canvases=[blank()], prompts=[PROMPT], steps=1, guidance_scale=1.0, solver="euler")),
+    "watch": Door(lambda **k: list(canvas.watch(sora(), **k)), dict(
+        canvas=blank(), prompt=PROMPT, steps=1, guidance_scale=1.0, solver="euler")),
     "latents_of": Door(lambda **k: editing.latents_of(sora(), **k), dict(video=picture())),
     "resized_noise": Door(enlarging.resized_noise, dict(small=torch.zeros(2, 2, 2), height=4,
                                                         width=3, seed=0), False),
@@ -777,7 +779,7 @@ INNER = _named(
         "edge_repeated try_outpaint try_enlarge try_images"),
     probes__results="repository commit machine results_folder",
     # controllers of widgets check what is set (test_widgets.py throws junk at `set`); drawing is for them
-    widgets__base="Slider Choice Words Controller",
+    widgets__base="Slider Choice Words Switch Controller",
     widgets__drawing="sheet beside below magnified framed ruled written titled tinted bars chart",
     widgets__panel="Latest surface_class made_of refresh quick_png small_png as_html",
     widgets__patches="example_clips fill_first_row token_picture row_picture pairs film",
@@ -786,6 +788,9 @@ INNER = _named(
     widgets__vae="error_picture decibels latent_picture",
     widgets__depth="dotted from_above loss_bars solid_scenes",
     widgets__attention="patch_shares word_shares listen_in looked_at word_boxes",
+    widgets__sketches=("Technique sketch cells pictures has_content content_pictures "
+                       "start_pictures"),
+    widgets__canvas="touched last_frames lines_of brush_framed playing",
     widgets__sampler="thumbnails sampling_sheet")
 
 # Public and still without a door: a user might call them; their errors may come from the depths.

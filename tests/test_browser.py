@@ -12,6 +12,7 @@ import pytest
 import browser
 from browser import ROOT, Widget, shows
 from sora_nb.widgets.attention import AttentionScope
+from sora_nb.widgets.canvas import CanvasPainter
 from sora_nb.widgets.depth import DepthProbe
 from sora_nb.widgets.noise import NoiseExplorer
 from sora_nb.widgets.patches import PatchInspector
@@ -129,10 +130,45 @@ def depth(lesson):
     assert "verdict: broken" in widget.words()
 
 
+def token_at(view, time, column, row):
+    "The middle of a token on the canvas, as shares of the picture."
+    top, left, height, width = view.active
+    return ((left + 132 * time + 32 * column + 16) / view.frames.shape[2],
+            (top + 32 * row + 16) / view.frames.shape[1])
+
+
+def canvas(lesson):
+    """Press and drag paint, so do sliders; a technique is a sketch; what is run is made by the model."""
+    widget = Widget(lesson, "canvas")
+    same = CanvasPainter().set(brush="known", time=2, row=1, column=2, run=True)
+    shows(widget, same.view(), tolerance=2)
+    assert "came back bit for bit" in widget.words()
+    place = token_at(same.view(), 4, 3, 2)
+    widget.press(*place)
+    view = same.set(**same.point(*same.view().inside(*place), True)).view()
+    assert same.counts() == (42, 0, 38) and len(view.frames) == 1
+    shows(widget, view)
+    widget.slide("brush: column", "ArrowLeft")
+    shows(widget, same.set(column=2).view())
+    widget.drag(*(token_at(view, 1, column, 3) for column in (2, 3)))
+    shows(widget, same.set(time=1, row=3).set(column=3).view())
+    assert same.counts() == (45, 0, 35)
+    widget.choose("technique", "extend backward")
+    shows(widget, same.set(technique="extend backward").view())
+    widget.type("prompt", "a large blue cube <img src=x onerror=alert(1)>")
+    widget.toggle("run")
+    same.set(prompt="a large blue cube <img src=x onerror=alert(1)>").set(run=True)
+    shows(widget, same.view(), tolerance=2)
+    assert "all 48 known tokens came back bit for bit" in widget.words()
+    assert "<img src=x onerror=alert(1)>" in widget.words(), "shown as it was typed"
+    assert widget.box.locator(".widget-html img").count() == 0
+
+
 DRIVES = {"03_vae": vae, "04_patches": patches, "05_noise": noise, "07_dit": attention,
-          "09_sampling": sampler, "15e_consistency": depth}
+          "09_sampling": sampler, "14a_canvas": canvas, "15e_consistency": depth}
 ALONE = {"31_patch_inspector": patches, "32_noise_explorer": noise, "33_vae_scope": vae,
-         "34_attention_scope": attention, "36_depth_probe": depth, "35_live_sampler": sampler}
+         "34_attention_scope": attention, "36_depth_probe": depth, "35_live_sampler": sampler,
+         "37_canvas_painter": canvas}
 
 
 def check_lesson(lesson, name, drive):
@@ -174,23 +210,46 @@ DEAD = {
                "display(HTML('<img src=\"http://192.0.2.1/x.png\">'))"}
 
 
+PAINTER = ("from sora_nb.widgets import panel\nfrom sora_nb.widgets.canvas import CanvasPainter",
+           "panel.Panel(CanvasPainter(steps=2))")
+DEAD_PAINTERS = {
+    "numb": "panel.Panel._pointed = lambda self, change: None",
+    "lame": "CanvasPainter.paint = lambda self, strength: None",
+    "idle": "CanvasPainter.run = lambda self: iter(())"}
 SLOW = ("mute", "stuck", "not a widget")  # said in other words by the rest
 
 
-@pytest.mark.parametrize("fault", ["none", *(
-    pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in DEAD)])
-def test_dead_widgets_are_found(fault, lab, open_page, monkeypatch, tmp_path):
-    sources = [START, DEAD.get(fault, "1"), SHOW]
+def faults(dead, slow):
+    return ["none", *(pytest.param(name, marks=pytest.mark.slow) if name in slow else name
+                      for name in dead)]
+
+
+def check_found(fault, sources, drive, lab, open_page, monkeypatch, tmp_path):
+    "A notebook of such cells passes if nothing is broken, and fails else."
     path = tmp_path / f"{fault.replace(' ', '-')}.ipynb"
     kernel = dict(kernelspec=dict(name="python3", display_name="python3"))  # else Lab asks which
     nbformat.write(nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, sources)),
                                             metadata=kernel), path)
     lesson = open_page(lab.add(path))
     if fault == "none":
-        return check_lesson(lesson, "none", one_step)
+        return check_lesson(lesson, "none", drive)
     monkeypatch.setattr(browser, "PATIENCE", 2)
     with pytest.raises((AssertionError, browser.Timeout)):
-        check_lesson(lesson, fault, one_step)
+        check_lesson(lesson, fault, drive)
+
+
+@pytest.mark.parametrize("fault", faults(DEAD, SLOW))
+def test_dead_widgets_are_found(fault, lab, open_page, monkeypatch, tmp_path):
+    sources = [START, DEAD.get(fault, "1"), SHOW]
+    check_found(fault, sources, one_step, lab, open_page, monkeypatch, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", faults(DEAD_PAINTERS, ()))
+def test_dead_painters_are_found(fault, lab, open_page, monkeypatch, tmp_path):
+    start, show = PAINTER
+    sources = [start, DEAD_PAINTERS.get(fault, "1"), show]
+    check_found(fault, sources, one_stroke, lab, open_page, monkeypatch, tmp_path)
 
 
 def one_step(lesson):
@@ -198,3 +257,13 @@ def one_step(lesson):
     shows(widget, same.view())
     widget.slide("token: column")
     shows(widget, same.set(column=2).view())
+
+
+def one_stroke(lesson):
+    widget, same = Widget(lesson, "canvas"), CanvasPainter(steps=2)
+    shows(widget, same.view())
+    place = token_at(same.view(), 2, 1, 1)
+    widget.press(*place)
+    shows(widget, same.set(**same.point(*same.view().inside(*place), True)).view())
+    widget.toggle("run")
+    shows(widget, same.set(run=True).view(), tolerance=2)

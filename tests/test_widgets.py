@@ -10,17 +10,20 @@ from tempfile import mkdtemp
 
 import numpy as np
 import pytest
+import torch
 
 import tiny
 from sora_nb.sora import Sora
 from sora_nb.widgets import panel as P
 from sora_nb.widgets.attention import AttentionScope
-from sora_nb.widgets.base import Choice, Controller, Slider, View, Words
+from sora_nb.widgets.base import Choice, Controller, Slider, Switch, View, Words
+from sora_nb.widgets.canvas import GAP, OWN, TILE, CanvasPainter
 from sora_nb.widgets.depth import DepthProbe
 from sora_nb.widgets.noise import NoiseExplorer
 from sora_nb.widgets.panel import Latest, Panel
 from sora_nb.widgets.patches import PatchInspector
 from sora_nb.widgets.sampler import LiveSampler
+from sora_nb.widgets.sketches import TECHNIQUES
 from sora_nb.widgets.vae import VAEScope
 
 @cache
@@ -31,7 +34,12 @@ def parts():
 
 WIDGETS = {"patches": PatchInspector, "noise": NoiseExplorer, "vae": lambda: VAEScope(parts().vae),
            "depth": DepthProbe, "attention": lambda: AttentionScope(parts(), "a red ball"),
+           "canvas": lambda: painter(),
            "sampler": lambda: LiveSampler(parts(), "a red ball", steps=3)}
+
+
+def painter(kind=CanvasPainter, sora=None, **settings):
+    return kind(sora or parts(), "a red ball", "a blue cube at night", **(dict(steps=2) | settings))
 
 
 @pytest.fixture(scope="module", params=WIDGETS)
@@ -47,6 +55,8 @@ def others(control, value):
         found = {control.fit(control.low + share * span) for share in (0, 0.3, 0.7, 1)}
     elif isinstance(control, Choice):
         found = set(control.options)
+    elif isinstance(control, Switch):
+        found = {True, False}
     else:
         found = {"a blue cube at night"}
     return sorted(found - {value}, key=str)
@@ -262,3 +272,147 @@ def test_nothing_is_imported_with_the_modules():
 def test_a_wrong_controller_is_refused():
     with pytest.raises(TypeError, match="controller must be Controller"):
         Panel("patches")
+
+
+# --- the canvas painter ---------------------------------------------------------------------------
+class Forgetful(Sora):
+    "Broken: forgets what is known."
+    def denoise(self, *args, strength=None, known=None, **settings):
+        return super().denoise(*args, **settings)
+
+
+def forgetful():
+    sora = parts()
+    return Forgetful(sora.vae, sora.dit, sora.text_encoder, sora.tokenizer, sora.card)
+
+
+class Boastful(CanvasPainter):
+    "Broken: says that all came back, without looking."
+    def run(self):
+        yield from super().run()
+        self.kept = self.kept[1], self.kept[1]
+
+
+def check_kept(made):
+    "What is known comes back bit for bit, by whatever technique, and the widget tells whether it did."
+    for name in TECHNIQUES:
+        made.set(technique=name, brush="none", size="a place, always", row=1, column=2)
+        canvas = made.set(brush="known", run=True).canvas
+        view = made.view()
+        z = made.made.latents if made.made is not None else None
+        known, first = int((canvas.strength == 0).sum()), dict.get({"extend forward": 3}, name, 0)
+        rows = canvas.grid.t - (name in ("lead to a picture", "extend backward"))
+        kept = (canvas.strength[:rows] == 0).repeat_interleave(2, 1).repeat_interleave(2, 2)
+        same = torch.equal(z[:, first:first + rows][:, kept], canvas.known[:, :rows][:, kept])
+        assert same, f"{name}: known latents have changed, and it says {view.facts[-1]}"
+        assert f"all {known} known tokens came back bit for bit" in view.facts[-1], name
+
+
+def check_told(made):
+    "With a model that forgets, the widget says so."
+    told = made.set(run=True).view().facts[-1]
+    assert "of 40 known tokens 40 have CHANGED" in told, told
+
+
+def test_known_tokens_come_back():
+    check_kept(painter())
+    check_told(painter(sora=forgetful()))
+    for check, broken in ((check_kept, painter(sora=forgetful())), (check_told, painter()),
+                          (check_told, painter(Boastful, forgetful()))):
+        with pytest.raises(AssertionError):
+            check(broken)
+
+
+class Shifted(CanvasPainter):
+    "Broken: takes the gaps between the pictures for pictures."
+    def point(self, right, down, pressed):
+        found = super().point(right, down, pressed)
+        return found | dict(column=min(3, int(right * 20) % 4)) if found else {}
+
+
+def check_pressed(made):
+    "The token that is pressed is the token that is framed and painted, at every size of a canvas."
+    for name in ("outpaint", "loop", "extend backward"):
+        made.set(technique=name, brush="hint, strength 0.3")
+        top, left, height, width = made.view().active
+        for t, y, x in np.ndindex(*made.strength.shape):
+            made.set(technique=name)
+            place = ((TILE + GAP) * t + 32 * x + 29) / width, (32 * y + 3) / height
+            made.set(**made.point(*place, True))
+            view, there = made.view(), bool(made.sketch(name, 0).known[:, t, 2 * y, 2 * x].any())
+            frame = view.frames[0, top + 32 * y, left + (TILE + GAP) * t + 32 * x + 16]
+            assert (frame == [214, 39, 40]).all(), (name, t, y, x)
+            changed = (made.strength != made.sketch(name, 0).strength).nonzero().tolist()
+            assert changed == [[t, y, x]] * there and (made.values["technique"] == OWN) == there
+        assert made.point(0.5, 0.5, False) == {}
+
+
+def test_what_is_pressed_is_painted():
+    check_pressed(painter())
+    with pytest.raises(AssertionError):
+        check_pressed(painter(Shifted))
+
+
+class Stale(CanvasPainter):
+    "Broken: keeps a result when the canvas has changed."
+    def set(self, **changes):
+        made, run = getattr(self, "made", None), self.values["run"]
+        super().set(**changes)
+        self.made, self.values["run"] = made, run or self.values["run"]
+        return self
+
+
+def check_fresh(made):
+    "A result belongs to its technique, strengths, seed and prompt; to look elsewhere changes nothing."
+    made.set(run=True).view()
+    kept = made.made
+    made.set(brush="none").set(time=3, row=2, size="a row of time").view()
+    assert made.made is kept and made.values["run"], "walking costs nothing"
+    for change in (dict(seed=5), dict(prompt="a blue cube"), dict(brush="free", time=1),
+                   dict(technique="loop")):
+        assert made.set(run=True).view().facts[-1].startswith("2 steps") and made.made is not None
+        made.set(**change)
+        assert made.made is None and not made.values["run"], change
+        assert "nothing yet" in made.view().alt
+    half = painter(type(made), steps=8).set(run=True)
+    working = half.views()
+    next(working)
+    half.set(seed=3)
+    assert list(working) and half.made is None, "a run that was overtaken has no say"
+
+
+def test_a_result_belongs_to_its_canvas():
+    check_fresh(painter())
+    with pytest.raises(AssertionError):
+        check_fresh(painter(Stale))
+
+
+def test_painting_stops_the_model():
+    "Through the panel, with events that come while it works: the run is left, the newest canvas is shown."
+    class Counting(Sora):
+        steps = 0
+
+        def denoise(self, *args, **settings):
+            for step in super().denoise(*args, **settings):
+                self.steps += 1
+                yield step
+
+    sora = parts()
+    sora = Counting(sora.vae, sora.dit, sora.text_encoder, sora.tokenizer, sora.card)
+
+    async def play():
+        panel = Panel(painter(sora=sora, steps=40))
+        panel.box
+        before = sora.steps
+        panel.inputs["run"].value = True
+        while sora.steps == before:
+            await asyncio.sleep(0.001)
+        panel.inputs["brush"].value = "known"
+        panel.inputs["column"].value = 3
+        await panel.latest.settled()
+        return panel, sora.steps - before
+
+    panel, steps = asyncio.run(play())
+    assert steps < 40 and panel.inputs["run"].value is False and panel.latest.dropped >= 1
+    assert panel.shown.alt == panel.controller.view().alt and "41 known" in panel.shown.alt
+    assert panel.inputs["technique"].value == OWN, "the other controls follow"

@@ -27,6 +27,7 @@ WIDGETS = {  # name -> module, class, slider
     "vae": ("vae", "VAEScope", "frame"),
     "attention": ("attention", "AttentionScope", "patch: column"),
     "depth": ("depth", "DepthProbe", "frame"),
+    "canvas": ("canvas", "CanvasPainter", "brush: column"),
     "sampler": ("sampler", "LiveSampler", "seed")}
 CLOCK = """() => { window.keys = []; window.loads = [];
   addEventListener('keydown', e => window.keys.push(performance.now()), true);
