@@ -261,9 +261,9 @@ def one_step(lesson):
 
 def one_stroke(lesson):
     widget, same = Widget(lesson, "canvas"), CanvasPainter(steps=2)
-    shows(widget, same.view())
+    shows(widget, same.view(), seconds=20)  # whatever is broken, it begins well
     place = token_at(same.view(), 2, 1, 1)
     widget.press(*place)
-    shows(widget, same.set(**same.point(*same.view().inside(*place), True)).view())
+    shows(widget, same.set(**same.point(*same.view().inside(*place), True)).view(), seconds=5)
     widget.toggle("run")
-    shows(widget, same.set(run=True).view(), tolerance=2)
+    shows(widget, same.set(run=True).view(), seconds=15, tolerance=2)
