@@ -220,8 +220,8 @@ SLOW = ("mute", "stuck", "not a widget")  # said in other words by the rest
 
 
 def faults(dead, slow):
-    return ["none", *(pytest.param(name, marks=pytest.mark.slow) if name in slow else name
-                      for name in dead)]
+    return [pytest.param(name, marks=pytest.mark.slow) if name in slow else name
+            for name in ("none", *dead)]
 
 
 def check_found(fault, sources, drive, lab, open_page, monkeypatch, tmp_path):
@@ -244,8 +244,7 @@ def test_dead_widgets_are_found(fault, lab, open_page, monkeypatch, tmp_path):
     check_found(fault, sources, one_step, lab, open_page, monkeypatch, tmp_path)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("fault", faults(DEAD_PAINTERS, ()))
+@pytest.mark.parametrize("fault", faults(DEAD_PAINTERS, ("none", "lame", "idle")))
 def test_dead_painters_are_found(fault, lab, open_page, monkeypatch, tmp_path):
     start, show = PAINTER
     sources = [start, DEAD_PAINTERS.get(fault, "1"), show]
