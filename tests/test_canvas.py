@@ -71,6 +71,28 @@ def test_a_sampler_that_forgets_strengths_is_noticed(sora):
         check_kept(Loose(sora.vae, sora.dit, sora.text_encoder, sora.tokenizer, sora.card), Frames)
 
 
+def check_watch(sora, watch):
+    "Every belief has what is known, bit for bit; the last one is what `paint` makes; there is one a step."
+    z = torch.randn(16, 3, 4, 4, generator=torch.Generator().manual_seed(5))
+    canvas = Canvas.blank(Shape(9, 32, 32), 16, seed=2).put(Frames(z[:, :2]))
+    beliefs = list(watch(sora, canvas, "a blue cube", steps=3))
+    assert len(beliefs) == 3 and all(torch.equal(x[:, :2], z[:, :2]) for x in beliefs)
+    (made,) = paint(sora, [canvas], ["a blue cube"], steps=3)
+    assert changed(beliefs[-1], made) < 1e-4 < changed(beliefs[0], made)
+
+
+def test_watching_is_painting(sora):
+    check_watch(sora, canvases.watch)
+    for broken in (lambda *a, **k: list(canvases.watch(*a, **k))[:-1],
+                   lambda *a, steps: canvases.watch(*a, steps=1),
+                   lambda *a, **k: (x + 1e-6 for x in canvases.watch(*a, **k)),
+                   lambda m, c, *a, **k: canvases.watch(m, c, "at night", **k)):
+        with pytest.raises(AssertionError):
+            check_watch(sora, broken)
+    with pytest.raises(ValueError, match="more than the"):
+        canvases.watch(sora, Canvas.blank(Shape(1, 2048, 2048), 16), "")
+
+
 def check_blank(sora, blank):
     shapes = [Shape(9, 32, 48), Shape(1, 64, 64), Shape(5, 32, 32)]
     many = paint(sora, [blank(s, 16, 7) for s in shapes], ["a red ball", "", "a blue cube"], **QUICK)
