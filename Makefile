@@ -1,4 +1,4 @@
-# make demo | lab | install | test | test-all | bench | readme | stamp      (see CONTRIBUTING.md)
+# make demo | lab | install | test | test-all | colab | bench | readme | stamp      (see CONTRIBUTING.md)
 VENV   ?= .venv
 PYTHON ?= python3
 PROMPT ?= a large red ball and a large blue cube on tan ground at sunset
@@ -7,7 +7,7 @@ BIN    := $(abspath $(VENV))/bin
 PIP    := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help demo lab install dev test lessons others test-all bench cpu drift readme stamp
+.PHONY: help demo lab install dev test lessons others test-all colab bench cpu drift readme stamp
 help:
 	@sed -n 1p Makefile
 
@@ -44,8 +44,20 @@ lessons: dev
 others: dev
 	PATH=$(BIN):$$PATH $(BIN)/python -m pytest --ignore=tests/test_lessons.py
 
+# a fork's lessons beside what Colab has preinstalled (tests/colab.txt)
+COLAB := $(CURDIR)/.venv-colab
+colab: dev $(COLAB)/.installed
+	PATH=$(BIN):$$PATH $(BIN)/python -m pytest -m slow tests/test_colab.py
+
+$(COLAB)/.installed: tests/colab.txt constraints.txt
+	rm -rf $(COLAB) && $(PYTHON) -m venv $(COLAB)
+	$(COLAB)/bin/python -m pip install -q --disable-pip-version-check --no-compile --no-deps \
+	    -c constraints.txt -r tests/colab.txt
+	@cd / && $(COLAB)/bin/python -c "import torch, matplotlib.pyplot, IPython, anywidget"  # compiled once
+	@touch $@
+
 # and the slow rest: every lesson must notice when one of its cells is broken
-test-all: test
+test-all: test $(COLAB)/.installed
 	PATH=$(BIN):$$PATH $(BIN)/python -m pytest -m slow
 
 # speed beside that of diffusers, which lives in an environment of its own: data/results/speed.json

@@ -1563,6 +1563,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'sora_nb.widgets.panel.made_of': ('panel.html#made_of', 'sora_nb/widgets/panel.py'),
                                        'sora_nb.widgets.panel.quick_png': ('panel.html#quick_png', 'sora_nb/widgets/panel.py'),
                                        'sora_nb.widgets.panel.refresh': ('panel.html#refresh', 'sora_nb/widgets/panel.py'),
+                                       'sora_nb.widgets.panel.said_of': ('panel.html#said_of', 'sora_nb/widgets/panel.py'),
                                        'sora_nb.widgets.panel.small_png': ('panel.html#small_png', 'sora_nb/widgets/panel.py'),
                                        'sora_nb.widgets.panel.surface_class': ('panel.html#surface_class', 'sora_nb/widgets/panel.py')},
             'sora_nb.widgets.patches': { 'sora_nb.widgets.patches.PatchInspector': ( 'patch_inspector.html#patchinspector',

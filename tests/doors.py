@@ -781,7 +781,7 @@ INNER = _named(
     # controllers of widgets check what is set (test_widgets.py throws junk at `set`); drawing is for them
     widgets__base="Slider Choice Words Switch Controller",
     widgets__drawing="sheet beside below magnified framed ruled written titled tinted bars chart",
-    widgets__panel="Latest surface_class made_of refresh quick_png small_png as_html",
+    widgets__panel="Latest surface_class made_of refresh quick_png small_png as_html said_of",
     widgets__patches="example_clips fill_first_row token_picture row_picture pairs film",
     widgets__noise=(
         "pixels_of asked path_chart snr_chart density law_chart levels_picture noisy_film"),

@@ -225,7 +225,7 @@ def check_escaped():
     shown.box
     shown.inputs["prompt"].value = SCRIPT
     assert "&lt;img src=x onerror=alert(1)&gt;" in shown.words.value
-    assert "<img" not in shown.words.value and set(shown._repr_mimebundle_()) == {
+    assert "<img" not in shown.words.value and set(shown._repr_mimebundle_()[0]) == {
         "text/plain", "image/png", "application/vnd.jupyter.widget-view+json"}
     shown.inputs["prompt"].value = SCRIPT * 20
     assert "at most 300" in shown.words.value and "<img" not in shown.words.value
@@ -250,7 +250,7 @@ def test_a_picture_where_nothing_is_alive(monkeypatch):
         return fails
 
     monkeypatch.setattr(builtins, "__import__", without("ipywidgets"))
-    assert set(Panel(Echo())._repr_mimebundle_()) == {"text/plain", "image/png"}
+    assert set(Panel(Echo())._repr_mimebundle_()[0]) == {"text/plain", "image/png"}
     monkeypatch.setattr(builtins, "__import__", without("anywidget"))
     P.surface_class.cache_clear()
     core = Panel(PatchInspector())

@@ -14,7 +14,7 @@ from io import BytesIO
 from typing import Any
 
 # %% auto #0
-__all__ = ['Latest', 'surface_class', 'made_of', 'refresh', 'quick_png', 'small_png', 'as_html', 'Panel']
+__all__ = ['Latest', 'surface_class', 'made_of', 'refresh', 'quick_png', 'small_png', 'as_html', 'said_of', 'Panel']
 
 # %% ../../nbs/30b_panel.ipynb #f2802844
 from ..door import check_fields, door
@@ -171,6 +171,12 @@ def as_html(view: View) -> str:
             f'line-height:1.3">{escape(view.alt)}</div>')
 
 # %% ../../nbs/30b_panel.ipynb #e912cc7a
+def said_of(picture: Any) -> dict[str, Any]:
+    "What a widget says of its own output: for Colab, who may load its code. Empty for most."
+    bundle = getattr(picture, "_repr_mimebundle_", dict)()
+    return bundle[1] if isinstance(bundle, tuple) else {}
+
+# %% ../../nbs/30b_panel.ipynb #7a8c7c0d
 class Panel:
     "A controller with a face: show it at the end of a cell. `box` is the live widget."
 
@@ -252,12 +258,12 @@ class Panel:
         self.words.value = (f'<div class="sora-error" role="alert" style="color:#b00">'
                             f"{escape(type(error).__name__)}: {escape(str(error))}</div>")
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
         still = b64encode(small_png(self.shown)).decode()
         words = "\n".join((*self.shown.facts, self.shown.alt))
         bundle = {"text/plain": words, "image/png": still}
         try:
             live = dict(version_major=2, version_minor=0, model_id=self.box.model_id)
         except ImportError:  # no ipywidgets: the picture is all there is
-            return bundle
-        return bundle | {"application/vnd.jupyter.widget-view+json": live}
+            return bundle, {}
+        return bundle | {"application/vnd.jupyter.widget-view+json": live}, said_of(self.picture)
