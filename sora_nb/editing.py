@@ -84,7 +84,7 @@ def animate(model: Denoiser, still: Video, prompt: str | None = None, *,
     return finish(model, made[:, :shape.grid.t], shape, prompt, seed)
 
 # %% ../nbs/14b_editing.ipynb #2cd24ce1
-STRENGTH = 0.6                          # sora-nb evaluate editing --technique edit: best of five
+STRENGTH = 0.6                          # sora-nb evaluate editing --technique edit: 0.7 is as good
 HINTED = dict(solver="euler")           # renoise forgets hints
 
 

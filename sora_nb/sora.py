@@ -132,23 +132,32 @@ class Sora(Denoiser):
         return editing.inpaint(self, video, box, prompt, **settings)
 
     def outpaint(self, video: Video, *, height: int | None = None, width: int | None = None,
-                 **settings) -> Video:
+                 prompt: str | None = None, **settings) -> Video:
         "The video in the middle of a larger picture: see `editing.outpaint`."
-        return editing.outpaint(self, video, height=height, width=width, **settings)
+        self._warn([prompt or ""])
+        return editing.outpaint(self, video, height=height, width=width, prompt=prompt, **settings)
 
     def extend(self, video: Video, seconds: float = 1.0, *, direction: str = "forward",
-               **settings) -> Video:
+               prompt: str | None = None, **settings) -> Video:
         "The video and more of it, after it or before it (backward): see `extending.extend`."
-        return extending.extend(self, video, seconds, direction=direction, **settings)
+        self._warn([prompt or ""])
+        return extending.extend(self, video, seconds, direction=direction, prompt=prompt,
+                                **settings)
 
-    def connect(self, first: Video, second: Video, *, seconds: float = 1.0, **settings) -> Video:
+    def connect(self, first: Video, second: Video, *, seconds: float = 1.0,
+                prompt: str | None = None, **settings) -> Video:
         "One video, a bridge of so many seconds, the other video: see `extending.connect`."
-        return extending.connect(self, first, second, seconds=seconds, **settings)
+        self._warn([prompt or ""])
+        return extending.connect(self, first, second, seconds=seconds, prompt=prompt, **settings)
 
-    def loop(self, video: Video, *, way: str = "ring", **settings) -> Video:
+    def loop(self, video: Video, *, way: str = "ring", prompt: str | None = None,
+             **settings) -> Video:
         "A loop made of a video, by one of three ways: see `looping.loop`."
-        return looping.loop(self, video, way=way, **settings)
+        self._warn([prompt or ""])
+        return looping.loop(self, video, way=way, prompt=prompt, **settings)
 
-    def enlarge(self, video: Video, *, height: int, width: int, **settings) -> Video:
+    def enlarge(self, video: Video, *, height: int, width: int, prompt: str | None = None,
+                **settings) -> Video:
         "The same video at another size, larger or smaller: see `enlarging.enlarge`."
-        return enlarging.enlarge(self, video, height=height, width=width, **settings)
+        self._warn([prompt or ""])
+        return enlarging.enlarge(self, video, height=height, width=width, prompt=prompt, **settings)

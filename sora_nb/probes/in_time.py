@@ -112,9 +112,12 @@ def try_minute(model: Sora, n: int, seed: int, seconds: float = 58.0, steps: int
     real = {f"{t} s": [_later(c, t) for c in items] for t in when}
     kept = {name: [share_kept(a, b, f) for a, b, f in zip(clips, videos, facts)]
             for name, videos in windows.items()}
-    last = f"{when[-1]} s"
-    return dict(kept_at_the_end=dict(
-        ours=kept[last], real=[share_kept(c.video, v, c.facts) for c, v in zip(items, real[last])]),
+    last, frozen = f"{when[-1]} s", [still_video(v, 17) for v in clips]
+    ends = dict(real=(real[last], [c.video for c in items]), naive=(frozen, clips),
+                vae=(reconstruct(model.vae, real[last]), [c.video for c in items]),
+                ours=(windows[last], clips))
+    return dict(kept_at_the_end={name: [share_kept(a, b, f) for a, b, f in zip(old, new, facts)]
+                                 for name, (new, old) in ends.items()},
         kept=kept, facts=judged(windows, share_true, facts),
         facts_of_real_scenes=judged(real, share_true, facts), motion=judged(windows, motion))
 
