@@ -588,6 +588,7 @@ INNER = _named(
     extending="forward backward bridge",
     looping="circle_steps seam close ring gap",
     enlarging="cosines larger_shape",
+    rewriting="difference walk",
     verbs="edges run_verb add_verbs",
     diffusion="Path LinearPath CosinePath DDPMPath same_shape check_count",
     tokenizer="warn_cut check_ids",
@@ -775,7 +776,8 @@ INNER = _named(
     probes__in_time=(
         "still_video prompted judged try_animate try_extend try_minute try_loop border_seam"),
     probes__in_space=(
-        "succeeded colors_of edit_scores edited try_edit try_connect box_of boxed try_inpaint "
+        "succeeded colors_of edit_scores edited rewritten try_strengths try_edit try_rewrite try_connect "
+        "box_of boxed try_inpaint "
         "edge_repeated try_outpaint try_enlarge try_images"),
     probes__results="repository commit machine results_folder",
     # controllers of widgets check what is set (test_widgets.py throws junk at `set`); drawing is for them

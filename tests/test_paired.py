@@ -1,5 +1,6 @@
 "Ways to make the same videos: same prompts, same noise, and a difference that means something."
 import argparse
+import functools
 import time
 
 import numpy as np
@@ -37,14 +38,19 @@ def muddled(prompts, **shape):
     return [film.replace(frames=film.frames[:, :, ::-1].copy()) for film in student(prompts)]
 
 
+@functools.cache
+def seen(way):
+    "How a way did on all cases."
+    return column(lambda items: generated(way, items), groups(N))
+
+
 # --- the difference -------------------------------------------------------------------------------
 def check_difference(compare):
     """Nothing to itself, its own opposite the other way round, narrower than the scores; and a way
     that is worse for all is surely so, though the intervals of the scores overlap."""
     known = controls(N)
     scale = known["real"], known["shuffled"]
-    good, bad, best = (column(lambda items: generated(way, items), groups(N))
-                       for way in (student, muddled, right))
+    good, bad, best = map(seen, (student, muddled, right))
     value, low, high = compare(bad, good, *scale)
     assert compare(good, good, *scale) == [0, 0, 0]
     assert np.allclose(compare(good, bad, *scale), [-value, -high, -low], atol=1e-3)
@@ -70,10 +76,16 @@ def test_difference():
             check_difference(broken)
 
 
+@functools.cache
+def muddled_alone():
+    "The record of fidelity of the muddled way."
+    return evaluate_fidelity(muddled, n=N)
+
+
 def check_record(evaluate):
     "Scores as measured alone; differences to the reference; seconds of every way."
     record = evaluate(dict(muddled=muddled, student=student), "muddled", "student", N, command="x")
-    single = evaluate_fidelity(muddled, n=N)
+    single = muddled_alone()
     assert record["columns"]["muddled"] == single["columns"]["generated"]
     assert record["interval"]["muddled"] == single["interval"]["generated"]
     assert record["accuracy"]["motion"]["muddled"] == single["accuracy"]["motion"]["generated"]
