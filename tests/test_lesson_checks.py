@@ -23,9 +23,9 @@ pytestmark = pytest.mark.slow
 TRIES = 8
 BODIES = {  # what a broken function returns: its first argument, or its answer without content
     "identity": "(args + tuple(kwargs.values()))[0]",
-    "zeros": "blank(true(*args, **kwargs))"}
+    "zeros": "_emptied(true(*args, **kwargs))"}
 BREAK = """
-def blank(x):
+def _emptied(x):
     "The same kind of thing without what is in it: zeros, empty texts, False."
     import dataclasses, types
     import numpy, torch
@@ -38,15 +38,15 @@ def blank(x):
     if dataclasses.is_dataclass(x) and not isinstance(x, type):
         made = object.__new__(type(x))
         for name, value in vars(x).items():
-            object.__setattr__(made, name, blank(value))
+            object.__setattr__(made, name, _emptied(value))
         return made
     if isinstance(x, tuple):
-        return type(x)(*map(blank, x)) if hasattr(x, "_fields") else tuple(map(blank, x))
+        return type(x)(*map(_emptied, x)) if hasattr(x, "_fields") else tuple(map(_emptied, x))
     if isinstance(x, (list, set, frozenset)):
-        return type(x)(map(blank, x))
+        return type(x)(map(_emptied, x))
     if isinstance(x, dict):
-        return type(x)({{k: blank(v) for k, v in x.items()}})
-    return map(blank, x) if isinstance(x, types.GeneratorType) else x
+        return type(x)({{k: _emptied(v) for k, v in x.items()}})
+    return map(_emptied, x) if isinstance(x, types.GeneratorType) else x
 
 def break_{name}(true):
     return lambda {self}*args, **kwargs: {body}
