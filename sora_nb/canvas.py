@@ -11,7 +11,7 @@ from functools import reduce
 from typing import TYPE_CHECKING, Protocol
 
 # %% auto #0
-__all__ = ['Script', 'Item', 'Canvas', 'Frames', 'Still', 'Box', 'draw', 'heard', 'paint', 'watch']
+__all__ = ['Script', 'Item', 'Canvas', 'Frames', 'Still', 'Box', 'draw', 'heard', 'check_tokens', 'paint', 'watch']
 
 # %% ../nbs/14a_canvas.ipynb #197dbd3f
 import torch
@@ -230,13 +230,13 @@ def heard(model: Denoiser, prompt: str | Script) -> Context:
                           for text, start, end in prompt])
 
 
-def _sizes(canvases: Sequence[Canvas], model: Denoiser) -> tuple[list[int], int]:
-    "Tokens of each canvas, and the most that fit; ValueError if one has more."
-    sizes, most = [c.grid.tokens for c in canvases], getattr(model, "max_tokens", TOKENS)
+def check_tokens(sizes: Sequence[int], model: Denoiser) -> int:
+    "The most tokens that fit; ValueError if one of the sizes is more."
+    most = getattr(model, "max_tokens", TOKENS)
     if max(sizes) > most:
         raise ValueError(f"a canvas of {max(sizes)} tokens, more than the {most} that fit: use a "
                          "smaller picture or fewer frames, or raise Sora.max_tokens")
-    return sizes, most
+    return most
 
 
 @door()
@@ -249,7 +249,8 @@ def paint(model: Denoiser, canvases: Sequence[Canvas], prompts: Sequence[str | S
     if len(canvases) != len(prompts) or not canvases:
         raise ValueError(f"{len(canvases)} canvases and {len(prompts)} prompts: one for each")
     settings = sampler_settings(steps, guidance_scale, model.card.get("use"), solver)
-    sizes, most = _sizes(canvases, model)
+    sizes = [c.grid.tokens for c in canvases]
+    most = check_tokens(sizes, model)
     shifts, done = [sampling_shift(n) for n in sizes], {}
     for shift in set(shifts):
         rows = [i for i, s in enumerate(shifts) if s == shift]
@@ -281,7 +282,8 @@ def watch(model: Denoiser, canvas: Canvas, prompt: str | Script, *, steps: int |
 
     The last ones are those of `paint`, whose settings these are."""
     settings = sampler_settings(steps, guidance_scale, model.card.get("use"), solver)
-    ((tokens,), _) = _sizes([canvas], model)
+    tokens = canvas.grid.tokens
+    check_tokens([tokens], model)
     painting = _steps([canvas], [prompt], model, shift=sampling_shift(tokens), **settings)
     return (unpatchify((step.x0 if step.t else step.tokens).cpu(), canvas.grid)
             for step in painting)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 # %% ../nbs/14ba_rewriting.ipynb #b0f457e1
+from .canvas import check_tokens
 from .door import between, door
 from .editing import finish, latents_of, shape_of
 from .orders import sampler_settings
@@ -66,6 +67,7 @@ def rewrite(model: Denoiser, video: Video, prompt: str, source_prompt: str | Non
     settings = sampler_settings(steps, guidance_scale, model.card.get("use"), None)
     source, shape = source_prompt, shape_of(video)
     source = (video.prompt or "") if source is None else source
+    check_tokens([shape.grid.tokens], model)
     x = patchify(latents_of(model, video)).to(model.device)  # [n, D]
     _, segments = pack([x] * 4)
     flow = Flow(model.dit, shape.coordinates().repeat(4, 1).to(x), segments.to(model.device),

@@ -52,9 +52,10 @@ class Sora(Denoiser):
         "The video of an order, which remembers its prompt and seed."
         return self.decode(tokens, order.shape, prompt=order.prompt, seed=order.seed)
 
-    def _warn(self, prompts: Sequence[str]) -> None:
-        "A warning for everything that is read otherwise than it was typed, once each."
-        told = (notice for prompt in prompts for notice in self.understand(prompt).notices)
+    def _warn(self, prompts: Sequence[str | None]) -> None:
+        "A warning for everything that is read otherwise than it was typed (None: nothing was)."
+        typed = (prompt for prompt in prompts if prompt is not None)
+        told = (notice for prompt in typed for notice in self.understand(prompt).notices)
         for message in dict.fromkeys(notice.message for notice in told):
             warnings.warn(message, stacklevel=_levels_up())
 
@@ -110,7 +111,7 @@ class Sora(Denoiser):
 
     def animate(self, still: Video, prompt: str | None = None, **settings) -> Video:
         "A video that shows a picture at a time, usually first: see `editing.animate`."
-        self._warn([prompt or ""])
+        self._warn([prompt])
         return editing.animate(self, still, prompt, **settings)
 
     def edit(self, video: Video, prompt: str, *, strength: float = editing.STRENGTH,
@@ -122,42 +123,42 @@ class Sora(Denoiser):
     def rewrite(self, video: Video, prompt: str, source_prompt: str | None = None,
                 **settings) -> Video:
         "The video with what distinguishes two prompts (FlowEdit): see `rewriting.rewrite`."
-        self._warn([prompt, source_prompt or ""])
+        self._warn([prompt, source_prompt])
         return rewriting.rewrite(self, video, prompt, source_prompt, **settings)
 
     def inpaint(self, video: Video, box: tuple[int, int, int, int], prompt: str | None = None,
                 **settings) -> Video:
         "A box (top, left, bottom, right in pixels) painted anew: see `editing.inpaint`."
-        self._warn([prompt or ""])
+        self._warn([prompt])
         return editing.inpaint(self, video, box, prompt, **settings)
 
     def outpaint(self, video: Video, *, height: int | None = None, width: int | None = None,
                  prompt: str | None = None, **settings) -> Video:
         "The video in the middle of a larger picture: see `editing.outpaint`."
-        self._warn([prompt or ""])
+        self._warn([prompt])
         return editing.outpaint(self, video, height=height, width=width, prompt=prompt, **settings)
 
     def extend(self, video: Video, seconds: float = 1.0, *, direction: str = "forward",
                prompt: str | None = None, **settings) -> Video:
         "The video and more of it, after it or before it (backward): see `extending.extend`."
-        self._warn([prompt or ""])
+        self._warn([prompt])
         return extending.extend(self, video, seconds, direction=direction, prompt=prompt,
                                 **settings)
 
     def connect(self, first: Video, second: Video, *, seconds: float = 1.0,
                 prompt: str | None = None, **settings) -> Video:
         "One video, a bridge of so many seconds, the other video: see `extending.connect`."
-        self._warn([prompt or ""])
+        self._warn([prompt])
         return extending.connect(self, first, second, seconds=seconds, prompt=prompt, **settings)
 
     def loop(self, video: Video, *, way: str = "ring", prompt: str | None = None,
              **settings) -> Video:
         "A loop made of a video, by one of three ways: see `looping.loop`."
-        self._warn([prompt or ""])
+        self._warn([prompt])
         return looping.loop(self, video, way=way, prompt=prompt, **settings)
 
     def enlarge(self, video: Video, *, height: int, width: int, prompt: str | None = None,
                 **settings) -> Video:
         "The same video at another size, larger or smaller: see `enlarging.enlarge`."
-        self._warn([prompt or ""])
+        self._warn([prompt])
         return enlarging.enlarge(self, video, height=height, width=width, prompt=prompt, **settings)

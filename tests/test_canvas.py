@@ -293,6 +293,10 @@ def test_enlarge(sora, clip):
 # --- what cannot be done says what to do ----------------------------------------------------------
 WRONG = {
     "a strength of 1.5": (lambda s, c: s.edit(c, "", strength=1.5), "from 0 to 1"),
+    "a rewriting of 1.5": (lambda s, c: s.rewrite(c, "", strength=1.5), "from 0 to 1"),
+    "a rewriting by Heun": (lambda s, c: s.rewrite(c, "", solver="heun"), "leave the solver out"),
+    "a rewriting too large": (lambda s, c: s.rewrite(Video(np.zeros((33, 1024, 1024, 3), np.uint8)),
+                                                     ""), "use a smaller picture"),
     "zero seconds": (lambda s, c: s.extend(c, 0.0), "from 0.01 to 3600"),
     "no direction": (lambda s, c: s.extend(c, 1.0, direction="up"), "forward, backward"),
     "another clock": (lambda s, c: s.extend(Video(c.frames, 24.0)), "every k-th frame"),

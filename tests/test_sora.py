@@ -350,6 +350,14 @@ def test_all_roads_are_warned(sora):
         with pytest.warns(UserWarning, match="'orb' is read as 'ball'") as notes:
             make("a red orb", steps=1)
         assert notes[0].filename == __file__
+    clip = sora.generate("", frames=5, height=32, width=32, steps=1)
+    roads = dict(animate=(clip[:1],), edit=(clip,), rewrite=(clip,), inpaint=(clip, (0, 0, 16, 16)),
+                 outpaint=(clip,), extend=(clip,), connect=(clip, clip), loop=(clip,), enlarge=(clip,))
+    sides = dict(outpaint=dict(width=64), enlarge=dict(height=48, width=48))
+    for name, given in roads.items():
+        with pytest.warns(UserWarning, match="'orb' is read as 'ball'") as notes:
+            getattr(sora, name)(*given, prompt="a red orb", steps=1, **sides.get(name, {}))
+        assert notes[0].filename == __file__, name
 
 
 # --- errors ---------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """How large can a picture be, in time and memory? data/results/images-large.json, and the pictures.
 
+Each is made once: the ends of an `interval` are the number itself, and `n` says 1.
+
     tools/large_images.py [SIDE ...]    256 512 1024 2048, each in a process of its own
 """
 import json
@@ -16,7 +18,7 @@ PROMPT = "a large red ball and a large blue cube on tan ground at sunset"
 
 
 def measure(side: int) -> None:
-    "One picture: prints its seconds, of them the decoder's, its tokens, and the memory at the peak."
+    "One picture: prints its seconds, of them the decoder's, and the memory before and at the peak."
     sora = Sora.from_pretrained()
     sora.max_tokens = 10**6
     sora.image(PROMPT, steps=1)  # warm
