@@ -150,7 +150,7 @@ class Colab:
         client = NotebookClient(nb, km=manager, timeout=seconds,
                                 resources=dict(metadata=dict(path=str(content))))
         try:
-            client.execute(env=self.environment(**more))
+            client.execute(env=self.environment(**more), cleanup_kc=True)
         except CellExecutionError as error:
             raise LessonError("in Colab", error) from None
         return client.nb

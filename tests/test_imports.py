@@ -74,7 +74,7 @@ def test_downward_and_typing_imports_are_fine():
 
 ALONE = """
 import importlib, json, os, sys, traceback
-import numpy, torch                     # loaded once; each fork below is clean of sora_nb
+import lightning.pytorch, matplotlib.pyplot, torch  # loaded once; each fork is clean of sora_nb
 faults = {}
 for name in json.loads(sys.argv[1]):
     assert not [m for m in sys.modules if m.startswith("sora_nb")]

@@ -1,13 +1,22 @@
 """Every lesson runs alone: from the installed wheel, in an empty folder, in a real kernel, in time."""
+import functools
+import json
 import os
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 
 import nbformat
 import pytest
+import warm
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, CellTimeoutError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from traitlets import default
 
 ROOT = Path(__file__).resolve().parents[1]
 LESSONS = sorted((ROOT / "nbs").glob("*.ipynb"))
@@ -31,8 +40,33 @@ class LessonError(AssertionError):
         self.ename, self.evalue = error.ename, error.evalue
 
 
-def run(path: Path, site: Path, folder: Path, seconds: float = BUDGET) -> float:
-    """Run a notebook against the package in site; return its seconds, kernel start included.
+@functools.cache
+def warm_kernels() -> KernelSpecManager:
+    """Kernels "python3" that are forked (tests/warm.py) by a server that ends with this process."""
+    folder = Path(tempfile.mkdtemp(prefix="warm-"))
+    door, spec = folder / "door", folder / "python3" / "kernel.json"
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    server = subprocess.Popen([sys.executable, "-P", warm.__file__, "serve", door], env=env,
+                              stdin=subprocess.PIPE)
+    while not door.exists():
+        assert server.poll() is None, "the server of kernels cannot start"
+        time.sleep(0.1)
+    spec.parent.mkdir()
+    argv = [sys.executable, "-SsE", warm.__file__, str(door), "-f", "{connection_file}"]
+    spec.write_text(json.dumps(dict(argv=argv, display_name="python3", language="python")))
+    return KernelSpecManager(kernel_dirs=[str(folder)], ensure_native_kernel=False)
+
+
+class WarmManager(AsyncKernelManager):
+    @default("kernel_spec_manager")
+    def _kernel_spec_manager_default(self) -> KernelSpecManager:
+        return warm_kernels()
+
+
+def run(path: Path, site: Path, folder: Path, seconds: float = BUDGET, cold: bool = False) -> float:
+    """Run a notebook against the package in site; return its seconds, without those of heavy imports.
+
+    A cold kernel is a process of its own from the start, and its seconds are all counted.
 
     Raises LessonError if a cell does, AssertionError if the lesson is too slow, or imported
     sora_nb from anywhere else.
@@ -45,7 +79,9 @@ def run(path: Path, site: Path, folder: Path, seconds: float = BUDGET) -> float:
     env.pop("MPLBACKEND", None)  # else figures never appear in the kernel
     env.pop("SORA_NB_CHECKPOINTS", None)
     client = NotebookClient(nb, timeout=int(4 * seconds), kernel_name="python3",
+                            kernel_manager_class=AsyncKernelManager if cold else WarmManager,
                             resources=dict(metadata=dict(path=str(folder))))
+    cold or warm_kernels()  # is not the lesson's to pay
     start = time.monotonic()
     try:
         client.execute(env=env)
@@ -65,6 +101,42 @@ def test_lesson(path, wheel_path, tmp_path, capsys):
     SECONDS[path.stem] = used = run(path, wheel_path, tmp_path)
     with capsys.disabled():
         print(f"  {path.stem} {used:.1f} s", end="", flush=True)
+
+
+def test_a_lesson_in_a_cold_kernel(wheel_path, tmp_path):
+    run(ROOT / "nbs" / "04_patches.ipynb", wheel_path, tmp_path, cold=True)
+
+
+ALONE = """
+import os, subprocess, sys
+assert not [name for name in sys.modules if name.startswith("sora_nb") or name == "warm"]
+assert os.listdir() == [] and not {"LEFT", "JPY_PARENT_PID"} & set(os.environ)
+assert "left" not in globals() and os.getpgid(0) == os.getpid()
+os.environ["LEFT"] = left = sys.modules["left"] = "here"
+assert subprocess.run(["false"]).returncode == 1
+import matplotlib.pyplot as plt, numpy, random, torch
+assert torch.get_num_threads() == int(os.environ["OMP_NUM_THREADS"])
+plt.plot([1, 2]);
+"""
+
+
+def test_warm_kernels_are_alone(tmp_path):
+    """Each as if nobody had been there before, with figures; and each tells when it dies."""
+    told = set()
+    for _ in range(2):
+        nb = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, (
+            ALONE, "print(random.random(), numpy.random.rand(), os.getpid())"))))
+        env = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+        NotebookClient(nb, kernel_manager_class=WarmManager,
+                       resources=dict(metadata=dict(path=str(tmp_path)))).execute(
+            env=env | dict(OMP_NUM_THREADS="3"))
+        assert "image/png" in nb.cells[0].outputs[-1].data
+        told |= set(nb.cells[1].outputs[0].text.split())
+    assert len(told) == 6, "random numbers and processes of their own"
+    nb.cells = [nbformat.v4.new_code_cell("import os; os._exit(1)")]
+    with pytest.raises(DeadKernelError):
+        NotebookClient(nb, kernel_manager_class=WarmManager).execute()
+    assert subprocess.run(["pgrep", "-f", f"warm.py {warm_kernels().kernel_dirs[0]}"]).returncode
 
 
 def check_times(seconds):
