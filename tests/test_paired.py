@@ -19,7 +19,8 @@ from sora_nb.probes.paired import difference, evaluate_paired
 from sora_nb.probes.results import bootstrap, read_result
 from sora_nb.probes.tally import macro
 
-N = 24
+N = 24  # enough for an interval
+FEW = 12  # enough to see that a number arrives where it should
 FILMS = {case.prompt: case.video for case in cases(N)}
 
 
@@ -79,19 +80,19 @@ def test_difference():
 @functools.cache
 def muddled_alone():
     "The record of fidelity of the muddled way."
-    return evaluate_fidelity(muddled, n=N)
+    return evaluate_fidelity(muddled, n=FEW)
 
 
 def check_record(evaluate):
     "Scores as measured alone; differences to the reference; seconds of every way."
-    record = evaluate(dict(muddled=muddled, student=student), "muddled", "student", N, command="x")
+    record = evaluate(dict(muddled=muddled, student=student), "muddled", "student", FEW, command="x")
     single = muddled_alone()
     assert record["columns"]["muddled"] == single["columns"]["generated"]
     assert record["interval"]["muddled"] == single["interval"]["generated"]
     assert record["accuracy"]["motion"]["muddled"] == single["accuracy"]["motion"]["generated"]
     assert record["exact"]["muddled"] == single["exact"]["generated"]
     assert record["difference"]["student"] == [0, 0, 0] > record["difference"]["muddled"]
-    assert (record["judged"], record["reference"], record["n"]) == ("muddled", "student", N)
+    assert (record["judged"], record["reference"], record["n"]) == ("muddled", "student", FEW)
     assert "muddled: as good as student" in record["claim"]
     assert all(0.001 < s["packed"] < 1 and 0.001 < s["alone"] < 1 for s in record["seconds"].values())
 
@@ -107,7 +108,7 @@ def test_record(monkeypatch):
             with pytest.raises(AssertionError):
                 check_record(evaluate_paired)
     with pytest.raises(ValueError, match="no way 'teacher' among muddled, student"):
-        evaluate_paired(dict(muddled=muddled, student=student), "muddled", "teacher", N)
+        evaluate_paired(dict(muddled=muddled, student=student), "muddled", "teacher", FEW)
 
 
 # --- steps ----------------------------------------------------------------------------------------
@@ -127,7 +128,7 @@ def check_steps(measure, monkeypatch, *words):
     "All ways get the same prompts, the same noise and the same guidance, but for the reference."
     sora = Recorder()
     monkeypatch.setattr(measurements, "judged", lambda args, kind: (sora, dict(command="x")))
-    args = understood(add_evaluate, "evaluate", "steps", "--clips", str(N), *words)
+    args = understood(add_evaluate, "evaluate", "steps", "--clips", str(FEW), *words)
     record = measure(argparse.Namespace(**args))
     numbers = [2, 6, 12, 64]
     names = [*(f"{k} steps" for k in numbers[:3]), "64 Euler steps"]
@@ -139,10 +140,10 @@ def check_steps(measure, monkeypatch, *words):
     for prompts, settings in sora.asked:
         if settings["steps"] != 64:
             assert settings["guidance_scale"] == record["settings"]["6 steps"]["guidance_scale"]
-        if len(prompts) == N:
+        if len(prompts) == FEW:
             whole[settings["steps"]] = prompts, settings["seed"], settings["frames"]
     assert list(whole) == numbers and len(set(map(str, whole.values()))) == 1
-    assert whole[64][1] == list(range(N)) and whole[64][0] == tuple(FILMS)
+    assert whole[64][1] == list(range(FEW)) and whole[64][0] == tuple(case.prompt for case in cases(FEW))
     assert record["difference"]["2 steps"][2] < 0 and record["difference"]["6 steps"] == [0, 0, 0]
     return record
 
@@ -219,9 +220,9 @@ def test_two_checkpoints_are_used_as_each_is_meant_to_be(monkeypatch):
     few, sora = Few(), Recorder()
     monkeypatch.setattr(measurements, "judged", lambda args, kind: (few, {}))
     monkeypatch.setattr("sora_nb.sora.Sora.from_pretrained", lambda name: sora)
-    args = understood(add_evaluate, "evaluate", "steps", "--clips", str(N), "--against", "teacher")
+    args = understood(add_evaluate, "evaluate", "steps", "--clips", str(FEW), "--against", "teacher")
     record = measurements.measure_steps(argparse.Namespace(**args))
     assert {s["steps"] for _, s in few.asked} == {4} and {s["steps"] for _, s in sora.asked} == {6}
     assert {s["guidance_scale"] for _, s in few.asked} == {1.0}
     assert record["difference"]["checkpoint"][2] < 0 and record["reference"] == "against"
-    assert [p for p, s in few.asked if len(p) == N] == [p for p, s in sora.asked if len(p) == N]
+    assert [p for p, s in few.asked if len(p) == FEW] == [p for p, s in sora.asked if len(p) == FEW]
