@@ -115,7 +115,9 @@ def straight_cut(first: Video, second: Video, n: int) -> Video:
                                                 second.frames[:1].repeat(n - half, 0)]))
 
 # %% ../../nbs/14f_edits.ipynb #a9d75eb0
-def motion(video: Video) -> float:
-    "Mean absolute difference from frame to frame, grey levels."
-    x = video.frames.astype(np.float32)
-    return float(np.abs(np.diff(x, axis=0)).mean()) if len(x) > 1 else 0.0
+def motion(video: Video, over: int = 4) -> float:
+    "Mean way of the things, in pixels a frame, seen `over` frames apart; NaN if none is seen."
+    tracks = find_tracks(Footage.of(video)).values()
+    ways = [np.hypot(*(t.center[over:] - t.center[:-over]).T) / over for t in tracks]
+    seen = [way[np.isfinite(way)] for way in ways]
+    return float(np.concatenate(seen).mean()) if sum(map(len, seen)) else float("nan")

@@ -73,29 +73,27 @@ def try_animate(model: Sora, n: int, seed: int) -> Scores:
                 frame_at_1_s=judged(middle, lambda v, c: off(v, c.video[8:9], 8), items))
 
 # %% ../../nbs/14h_in_time.ipynb #16f9b0db
-def try_extend(model: Sora, n: int, seed: int, seconds: float = 1.0) -> Scores:
-    "A second more, after and before; against clips that were not extended."
-    items = cases(n, seed=seed)
+def try_extend(model: Sora, n: int, seed: int, seconds: float = 2.0) -> Scores:
+    "New seconds after a clip, and before it; only they are judged, against the clip."
+    items, more = cases(n, seed=seed), round(8 * seconds)
     clips, facts = prompted(model, items, seed), [c.facts for c in items]
-    longer = [render(c.scene, frames=17 + round(8 * seconds)).video for c in items]
+    longer = [render(c.scene, frames=17 + more).video for c in items]
     after = dict(real=longer, vae=reconstruct(model.vae, longer),
                  naive=[v.replace(frames=np.concatenate([
-                     v.frames, still_video(v, round(8 * seconds)).frames])) for v in clips],
+                     v.frames, still_video(v, more).frames])) for v in clips],
                  ours=[extending.extend(model, v, seconds, seed=i) for i, v in enumerate(clips)])
-    before = dict(ours=[extending.extend(model, v, seconds, direction="backward", seed=i)
-                        for i, v in enumerate(clips)])
-    whole, ends = dict(clip=clips, **after), {k: [v[-17:] for v in vs] for k, vs in after.items()}
+    new = {name: [v[16:] for v in videos] for name, videos in after.items()}
+    new["backward"] = [extending.extend(model, v, seconds, direction="backward", seed=i)[:more + 1]
+                       for i, v in enumerate(clips)]
+    first = {name: [c.video for c in items] if name in ("real", "vae") else clips for name in new}
 
     def join(video: Video, at: int) -> float:
         steps = np.abs(np.diff(video.frames.astype(float), axis=0)).mean((1, 2, 3))
         return steps[at] / max(np.median(steps), 0.3)
-
-    def kept(videos: Sequence[Video], since: Sequence[Video] = clips) -> list[float]:
-        return [share_kept(a, b, f) for a, b, f in zip(since, videos, facts)]
-    return dict(kept=dict(real=kept(longer, [c.video for c in items]), naive=kept(after["naive"]),
-                          ours=kept(after["ours"]), backward=kept(before["ours"])),
-                facts=judged(whole, share_true, facts),
-                facts_at_the_end=judged(ends, share_true, facts),
+    return dict(kept={name: [share_kept(*row) for row in zip(first[name], videos, facts)]
+                      for name, videos in new.items()},
+                facts=judged(dict(clip=clips, **new), share_true, facts),
+                motion=judged(dict(clip=clips, **new), motion),
                 step_at_the_join=judged(after, join, [16] * n))
 
 # %% ../../nbs/14h_in_time.ipynb #c044dbaa
@@ -128,14 +126,15 @@ def _later(case: Case, seconds: int) -> Video:
 
 # %% ../../nbs/14h_in_time.ipynb #3c1dc58a
 def try_loop(model: Sora, n: int, seed: int) -> Scores:
-    "Periodic prompts: real loops, those after the autoencoder, three ways, and no way."
+    "Periodic prompts: real loops, those after the autoencoder, five ways, and no way."
     items = cases(n, seed=seed, families=("periodic",), frames=16)
     clips, real = prompted(model, items, seed), [c.video for c in items]
-    ring = [looping.loop(model, v, strength=1.0, seed=i) for i, v in enumerate(clips)]
+
+    def loops(**way) -> list[Video]:
+        return [looping.loop(model, v, seed=i, **way) for i, v in enumerate(clips)]
     columns = dict(real=real, vae=_rings(model, real), naive=[v[1:] for v in clips],
-                   pin=[looping.loop(model, v, way="pin", seed=i) for i, v in enumerate(clips)],
-                   meet=[looping.loop(model, v, way="meet", seed=i) for i, v in enumerate(clips)],
-                   ours=ring)
+                   pin=loops(way="pin"), meet=loops(way="meet"), ours=loops(),
+                   anew=loops(strength=1.0), anew_32_steps=loops(strength=1.0, steps=32))
     seams = judged(columns, looping.seam)
     return dict(seam=seams, below_2={k: [float(x < 2) for x in v] for k, v in seams.items()},
                 seam_of_borders=judged(columns, border_seam), motion=judged(columns, motion),
