@@ -56,14 +56,19 @@ def test_share_kept(items):
 def check_motion(items, motion):
     held = [in_time.still_video(c.video, 17) for c in items]
     assert mean([motion(v) for v in held]) == 0 < mean([motion(c.video) for c in items])
+    flicker = [v.replace(frames=(v.frames + np.random.default_rng(0).normal(0, 4, v.frames.shape))
+                         .clip(0, 255).astype(np.uint8)) for v in held]
+    assert mean([motion(v) for v in flicker]) < 0.1 * mean([motion(c.video) for c in items])
     slow = [v.replace(frames=v.frames.repeat(2, 0)) for v in (c.video for c in items)]
     assert mean([motion(v) for v in slow]) < 0.6 * mean([motion(c.video) for c in items])
 
 
 def test_motion(items):
     check_motion(items, edits.motion)
-    with pytest.raises(AssertionError):
-        check_motion(items, lambda v: float(v.frames.std()))
+    for blind in (lambda v: float(v.frames.std()),
+                  lambda v: float(np.abs(np.diff(v.frames.astype(float), axis=0)).mean())):
+        with pytest.raises(AssertionError):
+            check_motion(items, blind)
 
 
 # --- loops ----------------------------------------------------------------------------------------
@@ -82,6 +87,21 @@ def test_seam():
     with pytest.raises(AssertionError):
         check_seam(lambda v: float(looping.circle_steps(v)[:-1].max()
                                    / np.median(looping.circle_steps(v))))
+
+
+def check_border_seam(seam):
+    "Still within groups of four frames: only steps between groups count, not the zeros around them."
+    def stepped(family, frames):
+        clips = [c.video for c in cases(12, seed=2, families=(family,), frames=frames)]
+        return [seam(Video(v.frames[:16:4].repeat(4, 0))) for v in clips]
+    assert 0.5 < np.median(stepped("periodic", 16)) < 1.5 and 2 < np.median(stepped("camera", 17)) < 10
+
+
+def test_border_seam():
+    check_border_seam(in_time.border_seam)
+    for blind in (looping.seam, lambda v: 1.0):
+        with pytest.raises(AssertionError):
+            check_border_seam(blind)
 
 
 # --- edits ----------------------------------------------------------------------------------------
