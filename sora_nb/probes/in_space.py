@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 # %% auto #0
 __all__ = ['STRENGTHS', 'LEVELS', 'NEAR', 'IMAGES', 'succeeded', 'colors_of', 'edit_scores', 'edited', 'rewritten',
            'try_strengths', 'try_edit', 'try_rewrite', 'try_connect', 'box_of', 'boxed', 'try_inpaint', 'edge_repeated',
-           'try_outpaint', 'try_enlarge', 'try_images']
+           'try_outpaint', 'try_enlarge', 'stretched', 'try_images']
 
 # %% ../../nbs/14i_in_space.ipynb #16120505
 import numpy as np
+import torch.nn.functional as F
 
 # %% ../../nbs/14i_in_space.ipynb #6e737d32
 from .. import editing, enlarging, extending, rewriting
@@ -104,26 +105,36 @@ def try_rewrite(model: Sora, n: int, seed: int, strengths: Sequence[float] = LEV
         return dict(sdedit=edited(model, items, editing.STRENGTH))
     return try_strengths(model, n, seed, rewritten, strengths, sdedit)
 
-# %% ../../nbs/14i_in_space.ipynb #659d4393
+# %% ../../nbs/14i_in_space.ipynb #3b4ec4b6
 def try_connect(model: Sora, n: int, seed: int, frames: int = 8) -> Scores:
     "A second between each generated clip and the next one, against a cut and a cross-fade."
     items = cases(n, seed=seed)
-    a = prompted(model, items, seed)
-    b, others = a[1:] + a[:1], items[1:] + items[:1]
-    made = [extending.connect(model, x, y, seed=i) for i, (x, y) in enumerate(zip(a, b))]
-    columns = dict(cut=[straight_cut(x, y, frames) for x, y in zip(a, b)],
-                   fade=[cross_fade(x, y, frames) for x, y in zip(a, b)],
+    clips, real = prompted(model, items, seed), [c.video for c in items]
+    made = [extending.connect(model, x, y, seed=i) for i, (x, y) in enumerate(_pairs(clips))]
+    columns = dict(cut=[straight_cut(x, y, frames) for x, y in _pairs(clips)],
+                   fade=[cross_fade(x, y, frames) for x, y in _pairs(clips)],
                    ours=[v[17:17 + frames] for v in made])
     middle = {k: [v[frames // 2 - 2:frames // 2 + 2] for v in vs] for k, vs in columns.items()}
+    ends = dict(real=[v[-frames:] for v in real],
+                vae=[v[-frames:] for v in reconstruct(model.vae, real)])
+    pairs = list(zip(*_pairs(clips)))
+    kept = {"first": [share_kept(x, v[:17], c.facts) for x, v, c in zip(clips, made, items)],
+            "second": [share_kept(y, v[-17:], c.facts)
+                       for (_, y), v, (_, c) in zip(_pairs(clips), made, _pairs(items))]}
+    return dict(identity=judged(ends, _frame_by_frame, *zip(*_pairs(real)))
+                | judged(columns, _frame_by_frame, *pairs),
+                identity_in_the_middle=judged(middle, _frame_by_frame, *pairs),
+                largest_step=judged(columns, largest_step, *pairs),
+                crossing=judged(columns, crossing, *pairs), facts_kept=kept)
 
-    def frame_by_frame(video: Video, x: Video, y: Video) -> float:
-        return identity([video[k] for k in range(len(video))], x, y)
-    ends = {"first": [share_kept(x, v[:17], c.facts) for x, v, c in zip(a, made, items)],
-            "second": [share_kept(y, v[-17:], c.facts) for y, v, c in zip(b, made, others)]}
-    return dict(identity=judged(columns, frame_by_frame, a, b),
-                identity_in_the_middle=judged(middle, frame_by_frame, a, b),
-                largest_step=judged(columns, largest_step, a, b),
-                crossing=judged(columns, crossing, a, b), facts_kept=ends)
+
+def _pairs(items: Sequence) -> list[tuple]:
+    "Each with the one after it, the last with the first."
+    return list(zip(items, [*items[1:], *items[:1]]))
+
+
+def _frame_by_frame(video: Video, x: Video, y: Video) -> float:
+    return identity([video[k] for k in range(len(video))], x, y)
 
 
 def box_of(change: Change) -> tuple[int, int, int, int]:
@@ -204,6 +215,12 @@ def try_enlarge(model: Sora, n: int, seed: int) -> Scores:
 IMAGES = (32, 48, 64, 80, 96, 128, 160)
 
 
+def stretched(video: Video, side: int) -> Video:
+    "A square video with other sides, by interpolation: more pixels, and nothing new in them."
+    x = F.interpolate(video.tensor(), size=(side, side), mode="bicubic", antialias=True)
+    return video.replace(frames=Video.from_tensor(x.clamp(-1, 1)).frames)
+
+
 def try_images(model: Sora, n: int, seed: int, sizes: Sequence[int] = IMAGES) -> Scores:
     "Facts of pictures of many sizes, and the seconds that one takes."
     items, facts, seconds = cases(n, seed=seed, frames=1, families=("image",)), {}, {}
@@ -213,6 +230,10 @@ def try_images(model: Sora, n: int, seed: int, sizes: Sequence[int] = IMAGES) ->
         made = prompted(model, items, seed, frames=1, height=size, width=size)
         seconds[f"{size}"] = [(time.perf_counter() - start) / n] * n
         facts[f"{size}"] = [share_true(v, f) for v, f in zip(made, stated)]
+        if size > 64:
+            facts[f"64 stretched to {size}"] = judged(dict(x=[
+                stretched(v, size) for v in prompted(model, items, seed, frames=1)]),
+                share_true, stated)["x"]
     real = [c.video for c in items]
     facts |= judged(dict(real=real, vae=reconstruct(model.vae, real)), share_true, stated)
     return dict(facts=facts, seconds=seconds)

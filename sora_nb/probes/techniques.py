@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 # %% auto #0
-__all__ = ['TECHNIQUES', 'MEDIANS', 'evaluate_technique']
+__all__ = ['TECHNIQUES', 'MEDIANS', 'calls', 'try_seconds', 'evaluate_technique']
 
 # %% ../../nbs/14j_techniques.ipynb #11912ee3
 from ..door import among, between, door
@@ -17,10 +17,37 @@ from .in_space import (try_connect, try_edit, try_enlarge, try_images, try_inpai
                                      try_outpaint, try_rewrite)
 from .in_time import try_animate, try_extend, try_loop, try_minute
 from .trials import technique_result
+from ..video import Video
 
 # %% ../../nbs/14j_techniques.ipynb #5aa4c514
 if TYPE_CHECKING:
     from sora_nb.sora import Sora
+
+# %% ../../nbs/14j_techniques.ipynb #1bd6abc0
+def calls(model: Sora, clip: Video) -> dict[str, Callable[[], Video]]:
+    "Each technique of the facade, for a clip of 17 frames of 64x64, with its usual settings."
+    said, still = "a large red ball on tan ground at night", clip[:1]
+    return dict(
+        generate=lambda: model.generate(said, frames=17), image=lambda: model.image(said),
+        animate=lambda: model.animate(still, said), extend=lambda: model.extend(clip),
+        connect=lambda: model.connect(clip, clip), edit=lambda: model.edit(clip, said),
+        rewrite=lambda: model.rewrite(clip, said, said), loop=lambda: model.loop(clip),
+        inpaint=lambda: model.inpaint(clip, (16, 16, 48, 48), said),
+        outpaint=lambda: model.outpaint(clip, width=96),
+        enlarge=lambda: model.enlarge(still, height=96, width=96))
+
+
+def try_seconds(model: Sora, n: int, seed: int) -> dict[str, dict[str, list[float]]]:
+    "Seconds of n calls of each technique, after one that is not counted."
+    clip, found = model.generate("a large red ball on tan ground", frames=17, seed=seed), {}
+    for name, call in calls(model, clip).items():
+        call()
+        found[name] = []
+        for _ in range(n):
+            start = time.perf_counter()
+            call()
+            found[name].append(time.perf_counter() - start)
+    return dict(seconds=found)
 
 # %% ../../nbs/14j_techniques.ipynb #e27cb3ec
 TECHNIQUES: dict[str, tuple[Callable, str, str]] = {   # name: trial, main measure, claim
@@ -34,8 +61,10 @@ TECHNIQUES: dict[str, tuple[Callable, str, str]] = {   # name: trial, main measu
     "outpaint": (try_outpaint, "facts", "a wider picture still shows the facts"),
     "enlarge": (try_enlarge, "placed_at_96", "a larger picture has the same layout"),
     "images": (try_images, "facts", "pictures of many sizes show the facts"),
-    "minute": (try_minute, "kept_at_the_end", "a minute keeps the facts of its first clip")}
-MEDIANS = ("seam", "seam_of_borders", "tracks", "tracks_while_choosing", "step_at_the_join")
+    "minute": (try_minute, "kept_at_the_end", "a minute keeps the facts of its first clip"),
+    "seconds": (try_seconds, "seconds", "a technique takes seconds, of a clip of 17x64x64")}
+MEDIANS = ("seconds", "seam", "seam_of_borders", "tracks", "tracks_while_choosing",
+           "step_at_the_join")
 
 
 @door(technique=among(*TECHNIQUES), n=between(1), seed=between(0))
