@@ -9,6 +9,7 @@ __all__ = ['Sora']
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 # %% ../nbs/20_sora.ipynb #366c702b
 from torch import Tensor
@@ -49,8 +50,8 @@ class Sora(Denoiser):
         yield from self.denoise(context, tokens, places, shift=batch[0].shape.shift, **settings)
 
     def _video(self, tokens: Tensor, order: Order) -> Video:
-        "The video of an order, which remembers its prompt and seed."
-        return self.decode(tokens, order.shape, prompt=order.prompt, seed=order.seed)
+        "The video of an order, which remembers its prompt and seed; of more tokens its beginning."
+        return self.decode(tokens[:order.shape.grid.tokens], order.shape, prompt=order.prompt, seed=order.seed)
 
     def _warn(self, prompts: Sequence[str | None]) -> None:
         "A warning for everything that is read otherwise than it was typed (None: nothing was)."
@@ -99,15 +100,18 @@ class Sora(Denoiser):
 
     def trajectory(self, prompt: str, *, steps: int | None = None,
                    guidance_scale: float | None = None, solver: str | None = None,
-                   **settings) -> Iterator[Video]:
+                   shown: int | None = None, **settings) -> Iterator[Video]:
         """What the model believes it will see, after every step; the last one is the result.
 
-        Settings as in `generate`."""
+        shown: of the others only so many frames, which are decoded sooner (None: all). Settings as
+        in `generate`."""
         (order,) = orders([prompt], most=self.max_tokens, **settings)
         asked = sampler_settings(steps, guidance_scale, self.use, solver)
+        frames = order.shape.frames if shown is None else min(shown, order.shape.frames)
+        part = replace(order, shape=replace(order.shape, frames=frames))
         steps_taken = self._steps([order], **asked)
         self._warn([prompt])
-        return (self._video(step.x0, order) for step in steps_taken)
+        return (self._video(step.x0, part if step.t else order) for step in steps_taken)
 
     def animate(self, still: Video, prompt: str | None = None, **settings) -> Video:
         "A video that shows a picture at a time, usually first: see `editing.animate`."

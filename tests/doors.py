@@ -263,7 +263,7 @@ DOORS = {
         prompt=[PROMPT, ""], frames=1, height=[16, 32], width=16, steps=1, seed=[0, 1])),
     "Sora.image": Door(lambda **k: sora().image(**k), dict(prompt=PROMPT, height=16, width=16,
                                                           steps=1, seed=0)),
-    "Sora.trajectory": Door(steps, dict(prompt=PROMPT, frames=1, height=16, width=16, steps=1,
+    "Sora.trajectory": Door(steps, dict(prompt=PROMPT, frames=1, height=16, width=16, steps=1, shown=1,
                                         guidance_scale=1.0, seed=0)),
     "Sora.animate": Door(edited("animate"), dict(still=picture(), prompt=PROMPT, seconds=None,
                                                  frames=5, at=0.5, seed=0)),
@@ -778,7 +778,8 @@ INNER = _named(
     probes__in_space=(
         "succeeded colors_of edit_scores edited rewritten try_strengths try_edit try_rewrite try_connect "
         "box_of boxed try_inpaint "
-        "edge_repeated try_outpaint try_enlarge try_images"),
+        "edge_repeated try_outpaint try_enlarge stretched try_images"),
+    probes__techniques="calls try_seconds",
     probes__results="repository commit machine results_folder",
     # controllers of widgets check what is set (test_widgets.py throws junk at `set`); drawing is for them
     widgets__base="Slider Choice Words Switch Controller",

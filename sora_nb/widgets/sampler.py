@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 # %% auto #0
-__all__ = ['SIZES', 'COLUMNS', 'SMALL', 'thumbnails', 'sampling_sheet', 'LiveSampler']
+__all__ = ['SIZES', 'COLUMNS', 'SMALL', 'SHOWN', 'thumbnails', 'sampling_sheet', 'LiveSampler']
 
 # %% ../../nbs/35_live_sampler.ipynb #5ce162a2
 import numpy as np
@@ -25,14 +25,15 @@ from .drawing import below, beside, framed, magnified, sheet, titled
 # %% ../../nbs/35_live_sampler.ipynb #2b84271e
 SIZES = {"64 x 64": (64, 64), "80 x 48": (80, 48), "48 x 80": (48, 80)}
 COLUMNS, SMALL = 8, 68
+SHOWN = 9                               # frames of a belief: up to one second, the frame that is seen
 
 
 def thumbnails(steps: Sequence[Video], chosen: int, rows: int) -> np.ndarray:
-    "The middle frame of every step in rows of 8; the chosen one is framed."
+    "The frame at one second of every step in rows of 8; the chosen one is framed."
     out = sheet(rows * SMALL, COLUMNS * SMALL)
     for k, video in enumerate(steps):
         skip = -(-max(video.height, video.width) // 64)
-        frame = video.frames[len(video) // 2, ::skip, ::skip]
+        frame = video.frames[:SHOWN][-1, ::skip, ::skip]
         top, left = k // COLUMNS * SMALL + 2, k % COLUMNS * SMALL + 2
         out[top:top + frame.shape[0], left:left + frame.shape[1]] = frame
         if k == chosen:
@@ -41,12 +42,12 @@ def thumbnails(steps: Sequence[Video], chosen: int, rows: int) -> np.ndarray:
 
 
 def sampling_sheet(steps: Sequence[Video], chosen: int, total: int, play: bool) -> np.ndarray:
-    "The chosen step, large (`play`: all its frames, else the middle one) beside all steps, small."
+    "The chosen step, large (`play`: all its frames, else the one at 1 s) beside all steps, small."
     video, title = steps[chosen], f"step {chosen + 1} of {total}"
     small = titled("what it believed after each step", thumbnails(
         steps, chosen, -(-total // COLUMNS)))
     times = 256 // max(video.height, video.width)
-    frames = video.frames if play else video.frames[len(video) // 2:][:1]
+    frames = video.frames if play else video.frames[:SHOWN][-1:]
     paper, out = sheet(256, 256), []
     for frame in frames:
         large = magnified(frame, times)
@@ -94,7 +95,7 @@ class LiveSampler(Controller):
         self.answered, self.steps, begin = None, [], time.perf_counter()
         height, width = SIZES[size]
         for video in self.sora.trajectory(prompt, seed=seed, steps=steps, guidance_scale=guidance,
-                                          height=height, width=width):
+                                          height=height, width=width, shown=SHOWN):
             self.steps.append(video)
             yield self.page(len(self.steps) - 1, play=False)
         self.rate = len(self.steps) / (time.perf_counter() - begin)
