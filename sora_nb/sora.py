@@ -51,7 +51,8 @@ class Sora(Denoiser):
 
     def _video(self, tokens: Tensor, order: Order) -> Video:
         "The video of an order, which remembers its prompt and seed; of more tokens its beginning."
-        return self.decode(tokens[:order.shape.grid.tokens], order.shape, prompt=order.prompt, seed=order.seed)
+        return self.decode(tokens[:order.shape.grid.tokens], order.shape, prompt=order.prompt,
+                           seed=order.seed)
 
     def _warn(self, prompts: Sequence[str | None]) -> None:
         "A warning for everything that is read otherwise than it was typed (None: nothing was)."

@@ -25,7 +25,7 @@ from .drawing import below, beside, framed, magnified, sheet, titled
 # %% ../../nbs/35_live_sampler.ipynb #2b84271e
 SIZES = {"64 x 64": (64, 64), "80 x 48": (80, 48), "48 x 80": (48, 80)}
 COLUMNS, SMALL = 8, 68
-SHOWN = 9                               # frames of a belief: up to one second, the frame that is seen
+SHOWN = 9                               # frames of a belief: the last one is seen, at one second
 
 
 def thumbnails(steps: Sequence[Video], chosen: int, rows: int) -> np.ndarray:
