@@ -5,13 +5,11 @@
 # %% ../nbs/14a_canvas.ipynb #3d454a0b
 from __future__ import annotations
 import io
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 # %% auto #0
-__all__ = ['Script', 'Item', 'Canvas', 'Frames', 'Still', 'Box', 'draw', 'heard', 'check_tokens', 'paint', 'watch']
+__all__ = ['Item', 'Canvas', 'Frames', 'Still', 'Box', 'draw']
 
 # %% ../nbs/14a_canvas.ipynb #197dbd3f
 import torch
@@ -19,14 +17,8 @@ from torch import Tensor
 
 # %% ../nbs/14a_canvas.ipynb #29e2242b
 from .door import between, check_fields, door, numbers, shape as sized
-from .orders import TOKENS, Shape, sampler_settings, sampling_shift
-from .patches import Grid, pack_budget, patchify, unpatchify
-from .sampling import Step, stack_contexts
-from .text import Context, join_contexts
-
-# %% ../nbs/14a_canvas.ipynb #327a36f7
-if TYPE_CHECKING:
-    from sora_nb.denoiser import Denoiser
+from .orders import Shape
+from .patches import Grid
 
 # %% ../nbs/14a_canvas.ipynb #962322ad
 class Item(Protocol):
@@ -217,73 +209,3 @@ def draw(canvas: Canvas) -> bytes:
     bar.ax.set_yticklabels(["kept", "free"])
     figure.savefig(file := io.BytesIO(), format="png")
     return file.getvalue()
-
-# %% ../nbs/14a_canvas.ipynb #244ec0da
-Script = Sequence[tuple[str, float, float]]  # sentences, each from one second to another
-
-
-def heard(model: Denoiser, prompt: str | Script) -> Context:
-    "What one canvas listens to."
-    if isinstance(prompt, str):
-        return model.encode_text([prompt])
-    return join_contexts([model.encode_text([text]).during(start, end)
-                          for text, start, end in prompt])
-
-
-def check_tokens(sizes: Sequence[int], model: Denoiser) -> int:
-    "The most tokens that fit; ValueError if one of the sizes is more."
-    most = getattr(model, "max_tokens", TOKENS)
-    if max(sizes) > most:
-        raise ValueError(f"a canvas of {max(sizes)} tokens, more than the {most} that fit: use a "
-                         "smaller picture or fewer frames, or raise Sora.max_tokens")
-    return most
-
-
-@door()
-def paint(model: Denoiser, canvases: Sequence[Canvas], prompts: Sequence[str | Script], *,
-          steps: int | None = None, guidance_scale: float | None = None,
-          solver: str | None = None) -> list[Tensor]:
-    """Fill canvases, each as its prompt says: their latents, `[c, t, 2h, 2w]` each.
-
-    Settings as in `Sora.generate`. Raises ValueError for a canvas of too many tokens."""
-    if len(canvases) != len(prompts) or not canvases:
-        raise ValueError(f"{len(canvases)} canvases and {len(prompts)} prompts: one for each")
-    settings = sampler_settings(steps, guidance_scale, model.card.get("use"), solver)
-    sizes = [c.grid.tokens for c in canvases]
-    most = check_tokens(sizes, model)
-    shifts, done = [sampling_shift(n) for n in sizes], {}
-    for shift in set(shifts):
-        rows = [i for i, s in enumerate(shifts) if s == shift]
-        for chosen in pack_budget([sizes[i] for i in rows], most):
-            some = [rows[k] for k in chosen]
-            packed = [canvases[i] for i in some]
-            *_, last = _steps(packed, [prompts[i] for i in some], model, shift=shift, **settings)
-            parts = last.tokens.cpu().split([c.grid.tokens for c in packed])
-            done.update((i, unpatchify(part, canvases[i].grid)) for i, part in zip(some, parts))
-    return [done[i] for i in range(len(canvases))]
-
-
-def _steps(canvases: Sequence[Canvas], prompts: Sequence[str | Script], model: Denoiser,
-           **settings) -> Iterator[Step]:
-    "Sample canvases as one pack."
-    periods = [c.period for c in canvases]
-    return model.denoise(
-        reduce(stack_contexts, [heard(model, prompt) for prompt in prompts]),
-        [patchify(c.noise) for c in canvases],
-        [c.coords for c in canvases], known=[patchify(c.known) for c in canvases],
-        strength=[c.strength.flatten() for c in canvases],
-        period=periods if any(periods) else None, **settings)
-
-# %% ../nbs/14a_canvas.ipynb #55dad403
-@door()
-def watch(model: Denoiser, canvas: Canvas, prompt: str | Script, *, steps: int | None = None,
-          guidance_scale: float | None = None, solver: str | None = None) -> Iterator[Tensor]:
-    """What the model believes of a canvas after every step, latents `[c, t, 2h, 2w]`.
-
-    The last ones are those of `paint`, whose settings these are."""
-    settings = sampler_settings(steps, guidance_scale, model.card.get("use"), solver)
-    tokens = canvas.grid.tokens
-    check_tokens([tokens], model)
-    painting = _steps([canvas], [prompt], model, shift=sampling_shift(tokens), **settings)
-    return (unpatchify((step.x0 if step.t else step.tokens).cpu(), canvas.grid)
-            for step in painting)

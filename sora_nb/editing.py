@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 # %% ../nbs/14b_editing.ipynb #72d09b33
-from .canvas import Box, Canvas, Frames, Still, paint
+from .canvas import Box, Canvas, Frames, Still
 from .door import between, door, numbers
 from .orders import CELL, Shape, frame_count
+from .painting import paint
 from .patches import patchify
 from .video import Video
 

@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 # %% ../nbs/14e_enlarging.ipynb #8253761e
-from .canvas import Canvas, Frames, paint
+from .canvas import Canvas, Frames
 from .door import between, door, floating, shape as sized
 from .editing import HINTED, finish, latents_of, shape_of
 from .orders import Shape
+from .painting import paint
 from .video import Video
 
 # %% ../nbs/14e_enlarging.ipynb #3f65b9bd

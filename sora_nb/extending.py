@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 # %% ../nbs/14c_extending.ipynb #9140744f
-from .canvas import Canvas, Frames, Item, Still, paint
+from .canvas import Canvas, Frames, Item, Still
 from .door import among, between, door
 from .editing import FPS, HINTED, finish, latents_of, shape_of
+from .painting import paint
 from .video import Video
 
 # %% ../nbs/14c_extending.ipynb #127e7e0b

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 # %% ../nbs/14d_looping.ipynb #c40f27a6
-from .canvas import Canvas, Frames, Still, paint
+from .canvas import Canvas, Frames, Still
 from .door import among, between, door
 from .editing import FPS, HINTED, latents_of, shape_of
 from .extending import MEMORY
 from .orders import Shape
+from .painting import paint
 from .video import Video
 
 # %% ../nbs/14d_looping.ipynb #8c5a72c3

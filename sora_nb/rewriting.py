@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 # %% ../nbs/14ba_rewriting.ipynb #b0f457e1
-from .canvas import check_tokens
+from .painting import check_tokens
 from .door import between, door
 from .editing import finish, latents_of, shape_of
 from .orders import sampler_settings

@@ -165,7 +165,7 @@ def canvas(lesson):
 
 
 DRIVES = {"03_vae": vae, "04_patches": patches, "05_noise": noise, "07_dit": attention,
-          "09_sampling": sampler, "14a_canvas": canvas, "15e_consistency": depth}
+          "09_sampling": sampler, "14aa_painting": canvas, "15e_consistency": depth}
 ALONE = {"31_patch_inspector": patches, "32_noise_explorer": noise, "33_vae_scope": vae,
          "34_attention_scope": attention, "36_depth_probe": depth, "35_live_sampler": sampler,
          "37_canvas_painter": canvas}

@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 
 import tiny
-from sora_nb import canvas as canvases, editing, enlarging, extending, looping
-from sora_nb.canvas import Box, Canvas, Frames, Still, paint
+from sora_nb import canvas as canvases, editing, enlarging, extending, looping, painting
+from sora_nb.canvas import Box, Canvas, Frames, Still
 from sora_nb.cli import main
 from sora_nb.orders import Shape
+from sora_nb.painting import paint
 from sora_nb.sora import Sora
 from sora_nb.video import Video
 
@@ -82,15 +83,15 @@ def check_watch(sora, watch):
 
 
 def test_watching_is_painting(sora):
-    check_watch(sora, canvases.watch)
-    for broken in (lambda *a, **k: list(canvases.watch(*a, **k))[:-1],
-                   lambda *a, steps: canvases.watch(*a, steps=1),
-                   lambda *a, **k: (x + 1e-6 for x in canvases.watch(*a, **k)),
-                   lambda m, c, *a, **k: canvases.watch(m, c, "at night", **k)):
+    check_watch(sora, painting.watch)
+    for broken in (lambda *a, **k: list(painting.watch(*a, **k))[:-1],
+                   lambda *a, steps: painting.watch(*a, steps=1),
+                   lambda *a, **k: (x + 1e-6 for x in painting.watch(*a, **k)),
+                   lambda m, c, *a, **k: painting.watch(m, c, "at night", **k)):
         with pytest.raises(AssertionError):
             check_watch(sora, broken)
     with pytest.raises(ValueError, match="more than the"):
-        canvases.watch(sora, Canvas.blank(Shape(1, 2048, 2048), 16), "")
+        painting.watch(sora, Canvas.blank(Shape(1, 2048, 2048), 16), "")
 
 
 def check_blank(sora, blank):
@@ -120,7 +121,7 @@ def check_script(sora, heard):
 
 
 def test_scripts(sora):
-    check_script(sora, canvases.heard)
+    check_script(sora, painting.heard)
     with pytest.raises(AssertionError):
         check_script(sora, lambda sora, prompt: sora.encode_text(
             [prompt if isinstance(prompt, str) else prompt[0][0]]))

@@ -20,11 +20,12 @@ import torch
 from torch import Tensor
 
 # %% ../../nbs/37_canvas_painter.ipynb #69c2213d
-from ..canvas import Canvas, Script, watch
+from ..canvas import Canvas
 from ..door import between, door
 from ..editing import HINTED, finish
 from ..looping import close
 from ..orders import Shape
+from ..painting import Script, watch
 from ..patches import patchify
 from ..sora import Sora
 from ..video import Video
