@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import warm
 from PIL import Image
 from playwright.sync_api import TimeoutError as Timeout
 from playwright.sync_api import sync_playwright
@@ -65,7 +66,8 @@ class Lab:
                    JUPYTERLAB_SETTINGS_DIR="settings", JUPYTERLAB_WORKSPACES_DIR="ws",
                    IPYTHONDIR="ipython", SORA_NB_CACHE="cache")
         return plain | {k: str(self.folder / v) for k, v in own.items()} | dict(
-            JUPYTER_PREFER_ENV_PATH="1", HF_HUB_OFFLINE="1", PYTHONPATH=str(ROOT))
+            JUPYTER_PREFER_ENV_PATH="1", HF_HUB_OFFLINE="1", PYTHONPATH=str(ROOT),
+            JUPYTER_PATH=str(warm.start()))
 
     def wait(self, seconds: float = 90) -> "Lab":
         end = time.monotonic() + seconds

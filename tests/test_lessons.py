@@ -1,11 +1,7 @@
 """Every lesson runs alone: from the installed wheel, in an empty folder, in a real kernel, in time."""
-import functools
-import json
 import os
 import statistics
 import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -40,27 +36,10 @@ class LessonError(AssertionError):
         self.ename, self.evalue = error.ename, error.evalue
 
 
-@functools.cache
-def warm_kernels() -> KernelSpecManager:
-    """Kernels "python3" that are forked (tests/warm.py) by a server that ends with this process."""
-    folder = Path(tempfile.mkdtemp(prefix="warm-"))
-    door, spec = folder / "door", folder / "python3" / "kernel.json"
-    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    server = subprocess.Popen([sys.executable, "-P", warm.__file__, "serve", door], env=env,
-                              stdin=subprocess.PIPE)
-    while not door.exists():
-        assert server.poll() is None, "the server of kernels cannot start"
-        time.sleep(0.1)
-    spec.parent.mkdir()
-    argv = [sys.executable, "-SsE", warm.__file__, str(door), "-f", "{connection_file}"]
-    spec.write_text(json.dumps(dict(argv=argv, display_name="python3", language="python")))
-    return KernelSpecManager(kernel_dirs=[str(folder)], ensure_native_kernel=False)
-
-
 class WarmManager(AsyncKernelManager):
     @default("kernel_spec_manager")
     def _kernel_spec_manager_default(self) -> KernelSpecManager:
-        return warm_kernels()
+        return KernelSpecManager(kernel_dirs=[str(warm.start() / "kernels")], ensure_native_kernel=False)
 
 
 def run(path: Path, site: Path, folder: Path, seconds: float = BUDGET, cold: bool = False) -> float:
@@ -81,7 +60,7 @@ def run(path: Path, site: Path, folder: Path, seconds: float = BUDGET, cold: boo
     client = NotebookClient(nb, timeout=int(4 * seconds), kernel_name="python3",
                             kernel_manager_class=AsyncKernelManager if cold else WarmManager,
                             resources=dict(metadata=dict(path=str(folder))))
-    cold or warm_kernels()  # is not the lesson's to pay
+    cold or warm.start()  # is not the lesson's to pay
     start = time.monotonic()
     try:
         client.execute(env=env)
@@ -136,7 +115,7 @@ def test_warm_kernels_are_alone(tmp_path):
     nb.cells = [nbformat.v4.new_code_cell("import os; os._exit(1)")]
     with pytest.raises(DeadKernelError):
         NotebookClient(nb, kernel_manager_class=WarmManager).execute()
-    assert subprocess.run(["pgrep", "-f", f"warm.py {warm_kernels().kernel_dirs[0]}"]).returncode
+    assert subprocess.run(["pgrep", "-f", f"warm.py {warm.start()}"]).returncode
 
 
 def check_times(seconds):

@@ -6,14 +6,19 @@
 A lesson still has a process, a namespace, a folder, an environment and a path of its own. What it does
 not pay for, 130 times, are two to seven seconds in which torch, Lightning and Matplotlib are loaded.
 """
+import functools
 import importlib
 import json
 import os
 import select
 import signal
 import socket
+import subprocess
 import sys
+import tempfile
 import threading
+import time
+from pathlib import Path
 
 INLINE = "module://matplotlib_inline.backend_inline"  # what a kernel tells Matplotlib before it is loaded
 LIBRARIES = ("torch", "lightning.pytorch", "matplotlib.pyplot", "IPython", "ipykernel.kernelapp")
@@ -76,6 +81,23 @@ def ask(path: str, argv: list[str]) -> None:
         text = json.dumps(dict(env=env, cwd=os.getcwd(), argv=argv))
         socket.send_fds(line, [text.encode()], [0, 1, 2])
         line.recv(1)
+
+
+@functools.cache
+def start() -> Path:
+    """A data folder of Jupyter whose kernel "python3" is forked; the server ends with this process."""
+    folder = Path(tempfile.mkdtemp(prefix="warm-"))
+    door, spec = folder / "door", folder / "kernels" / "python3" / "kernel.json"
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    server = subprocess.Popen([sys.executable, "-P", __file__, "serve", door], env=env,
+                              stdin=subprocess.PIPE)
+    while not door.exists():
+        assert server.poll() is None, "the server of kernels cannot start"
+        time.sleep(0.1)
+    spec.parent.mkdir(parents=True)
+    argv = [sys.executable, "-SsE", __file__, str(door), "-f", "{connection_file}"]
+    spec.write_text(json.dumps(dict(argv=argv, display_name="python3", language="python")))
+    return folder
 
 
 if __name__ == "__main__":
