@@ -12,7 +12,6 @@ what grows is the transformer. (The record's `checkpoint` is the one of that enc
 import argparse
 import json
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -131,7 +130,7 @@ def publish(options: argparse.Namespace) -> Path:
         "loss falls and fidelity rises with compute: one training, looked at again and again",
         {f"{p['times']} C": p["fidelity"] for p in first},
         {f"{p['times']} C": p["ends"] for p in first},
-        n=options.clips, seeds=[0], command=" ".join(["tools/scaling.py", *sys.argv[1:]]),
+        n=options.clips, seeds=[0], command=f"tools/scaling.py {Path(options.data).name} {Path(options.held_out).name}",
         checkpoint=load_parts()[-1]["sha256"], wall_s=float(sum(times.values())), base_flops=C, budget=BUDGET, clips=CLIPS,
         size=sizes[0], points={size: [p | dict(loss=round(float(np.mean(p["losses"])), 4),
                                                loss_ends=mean_interval(p["losses"]))
