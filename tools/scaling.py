@@ -34,8 +34,8 @@ MOST = dict(tiny=128, small=32, nano=16)  # how far each goes; the first is look
 RATES = (7.5e-4, 1.5e-3, 3e-3, 6e-3)
 FIRST, AGAIN = 4, 16  # times C, after which rates are compared: all of them; the best two
 SHOWN = (1, 4, 32)  # times C, as in the report; and the last
-PROMPTS = ("a large red ball on tan ground at noon",
-           "a large green cube and a large yellow cone on blue ground at sunset",
+PROMPTS = ("a large red ball on tan ground in daylight",
+           "a large green cube and a large yellow cone on gray ground at sunset",
            "a large blue cylinder on tan ground at night, the camera orbits to the left",
            "a large orange ball rolls to the right on green ground")
 
