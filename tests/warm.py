@@ -5,12 +5,16 @@
 
 A lesson still has a process, a namespace, a folder, an environment and a path of its own. What it does
 not pay for, 130 times, are two to seven seconds in which torch, Lightning and Matplotlib are loaded.
+What only such a kernel would forgive (a module that is loaded already) two tests look for: lessons in
+cold kernels (test_lessons.py), and every module of ours imported alone (test_imports.py).
 """
+import atexit
 import functools
 import importlib
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -55,6 +59,7 @@ def become_kernel(line: socket.socket) -> None:
     os.chdir(asked["cwd"])
     sys.path[:0] = filter(None, asked["env"].get("PYTHONPATH", "").split(os.pathsep))
     fresh(int(asked["env"].get("OMP_NUM_THREADS", os.cpu_count())))
+    os.register_at_fork(after_in_child=line.close)  # the line says whether this process lives
     threading.Thread(target=die_with, args=[line], daemon=True).start()
     sys.modules["ipykernel.kernelapp"].launch_new_instance(argv=asked["argv"])
     sys.exit()
@@ -87,16 +92,19 @@ def ask(path: str, argv: list[str]) -> None:
 def start() -> Path:
     """A data folder of Jupyter whose kernel "python3" is forked; the server ends with this process."""
     folder = Path(tempfile.mkdtemp(prefix="warm-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     door, spec = folder / "door", folder / "kernels" / "python3" / "kernel.json"
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     server = subprocess.Popen([sys.executable, "-P", __file__, "serve", door], env=env,
                               stdin=subprocess.PIPE)
+    end = time.monotonic() + 180
     while not door.exists():
-        assert server.poll() is None, "the server of kernels cannot start"
+        assert server.poll() is None and time.monotonic() < end, "the server of kernels cannot start"
         time.sleep(0.1)
     spec.parent.mkdir(parents=True)
     argv = [sys.executable, "-SsE", __file__, str(door), "-f", "{connection_file}"]
-    spec.write_text(json.dumps(dict(argv=argv, display_name="python3", language="python")))
+    spec.write_text(json.dumps(dict(argv=argv, display_name="python3", language="python",
+                                    interrupt_mode="message")))  # a signal would reach `ask`
     return folder
 
 

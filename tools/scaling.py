@@ -131,8 +131,10 @@ def publish(options: argparse.Namespace) -> Path:
         "loss falls and fidelity rises with compute: one training, looked at again and again",
         {f"{p['times']:g} C": p["fidelity"] for p in first},
         {f"{p['times']:g} C": p["ends"] for p in first},
-        n=options.clips, seeds=[0], command=f"tools/scaling.py {Path(options.data).name} {Path(options.held_out).name}",
-        checkpoint=load_parts()[-1]["sha256"], wall_s=float(sum(times.values())), base_flops=C, budget=BUDGET, clips=CLIPS,
+        n=options.clips, seeds=[0], split="iid", checkpoint=load_parts()[-1]["sha256"],
+        command=f"tools/scaling.py {Path(options.data).name} {Path(options.held_out).name}",
+        wall_s=float(sum(times.values())), base_flops=C, budget=BUDGET, clips=CLIPS,
+        trained_on=len(LatentDataset(options.data)),
         size=sizes[0], points={size: [p | dict(loss=round(float(np.mean(p["losses"])), 4),
                                                loss_ends=mean_interval(p["losses"]))
                                       for p in rows[size]] for size in sizes},
