@@ -10,8 +10,7 @@ import torch
 
 import tiny
 from sora_nb import (canvas, checkpoints, diffusion as D, editing, enlarging, extending, lexicon,
-                     looping, losses, masks, measures, painting, pixels, sampling, scaling,
-                     text)
+                     looping, losses, masks, measures, pixels, sampling, scaling, text)
 from sora_nb.clips import clip_lengths, even_picks, fit_size, native_fps, survey
 from sora_nb.cuts import cut_scores, find_cuts, looks
 from sora_nb.dit import DiT, DiTConfig, dit_flops
@@ -24,6 +23,7 @@ from sora_nb.loop import Recipe
 from sora_nb.mix import Mix
 from sora_nb.muon import orthogonal
 from sora_nb.orders import Shape
+from sora_nb.painting import paint, watch
 from sora_nb.patches import (Grid, Segments, coordinates, pack, pack_budget, patchify, unpack,
                              unpatchify)
 from sora_nb.plain import clean
@@ -292,9 +292,9 @@ DOORS = {
     "Still": Door(lambda **k: blank().put(canvas.Still(**k)), dict(
         latent=Z[0, :, :1], time=0.5, strength=0.5, seconds=0.125)),
     "Box": Door(lambda **k: blank().put(canvas.Box(**k)), dict(edges=(0, 0, 1, 1), strength=0.5)),
-    "paint": Door(lambda **k: painting.paint(sora(), **k), dict(
+    "paint": Door(lambda **k: paint(sora(), **k), dict(
         canvases=[blank()], prompts=[PROMPT], steps=1, guidance_scale=1.0, solver="euler")),
-    "watch": Door(lambda **k: list(painting.watch(sora(), **k)), dict(
+    "watch": Door(lambda **k: list(watch(sora(), **k)), dict(
         canvas=blank(), prompt=PROMPT, steps=1, guidance_scale=1.0, solver="euler")),
     "latents_of": Door(lambda **k: editing.latents_of(sora(), **k), dict(video=picture())),
     "resized_noise": Door(enlarging.resized_noise, dict(small=torch.zeros(2, 2, 2), height=4,

@@ -74,7 +74,7 @@ def try_animate(model: Sora, n: int, seed: int) -> Scores:
 
 # %% ../../nbs/14h_in_time.ipynb #16f9b0db
 def try_extend(model: Sora, n: int, seed: int, seconds: float = 2.0) -> Scores:
-    "New seconds after a clip, and before it; only they are judged, against the clip."
+    "New seconds after a clip, and before it, judged (with the frame at the join) against it."
     items, more = cases(n, seed=seed), round(8 * seconds)
     clips, facts = prompted(model, items, seed), [c.facts for c in items]
     longer = [render(c.scene, frames=17 + more).video for c in items]
