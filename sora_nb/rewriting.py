@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 # %% ../nbs/14ba_rewriting.ipynb #b0f457e1
-from .painting import check_tokens
 from .door import between, door
 from .editing import finish, latents_of, shape_of
 from .orders import sampler_settings
+from .painting import check_tokens
 from .patches import pack, patchify, unpatchify
 from .sampling import Flow, schedule
 from .video import Video
