@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 # %% ../nbs/07_dit.ipynb #067cffa3
 from .attention import group_order, per_sample, rotary, visible
-from .blocks import Block, Conditioning, Pack, distinct, fourier, modulate
+from .blocks import Block, Conditioning, Pack, distinct, fourier, modulate, run_length
 from .door import between, brief, check_fields, door, floating, numbers, shape
 from .linear import Linear
+from .norm import RMSNorm
 from .patches import Segments
 from .text import Context
 
@@ -92,7 +93,7 @@ class DiT(nn.Module):
         super().__init__()
         self.config = config
         self.embed = Linear(config.in_dim + TOLD, config.width)
-        self.context_norm = nn.RMSNorm(config.context_dim, eps=1e-6)
+        self.context_norm = RMSNorm(config.context_dim)
         self.null = nn.Parameter(torch.ones(config.context_dim))
         self.conditioning = Conditioning(config.width, config.depth, config.context_dim,
                                          config.condition)
@@ -136,16 +137,18 @@ class DiT(nn.Module):
         turn = rotary(coords, self.config.head_dim, None if period is None else period[index])
         pack = Pack(segments, turn, self.see(mask, context.times, coords, segments, period))
         *pairs, pair = distinct(level, index, len(segments))
-        table = self.conditioning(words[:, 1:], mask[:, 1:], *pairs).unbind(1)  # rows of [U, D]
+        table = self.conditioning(words[:, 1:], mask[:, 1:], *pairs)  # [U, rows, D]
+        run = run_length(pair) if level.ndim else math.gcd(*segments.lengths)
+        row = pair[::run]  # [R]: a run of tokens shares its level, and so its modulation
+        parts = table.split(6, 1)  # six rows for each block, two for the end
         told = torch.cat([x, place(coords), clock(coords, segments, period)], 1)
         x, first = self.embed(told), None
-        for i, block in enumerate(self.blocks):
-            mod = [row.index_select(0, pair) for row in table[6 * i:6 * i + 6]]
+        for i, (block, mod) in enumerate(zip(self.blocks, parts)):
             note = lambda name, z, i=i: tap and tap(f"block{i}.{name}", z)  # noqa: E731
-            x, values = block(x, mod, pack, self.keys(i, words, cache), first, note)
+            six = mod.index_select(0, row).unbind(1)  # [R, D] each
+            x, values = block(x, six, pack, self.keys(i, words, cache), first, note)
             first = values if first is None else first
-        shift, scale = (row.index_select(0, pair) for row in table[-2:])
-        return self.out(modulate(x, shift, scale))
+        return self.out(modulate(x, *parts[-1].index_select(0, row).unbind(1)))
 
     def listen(self, context: Context) -> tuple[Tensor, Tensor]:
         """Context with a learned first token that is always visible: `[B, 1+L, C]`, `[B, 1+L]`.

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 # %% ../nbs/08ac_reading.ipynb #5375d801
-from .attention import rms
 from .latents import LatentDataset
+from .norm import rms
 from .tokenizer import Tokenizer
 from .world.words import WORDS
 

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 # %% ../nbs/08b_training.ipynb #48141d71
 from .asking import Asker
-from .attention import rms
 from .checkpoints import save_checkpoint, totals
 from .data import NOISE, TokenBatch, step_generator, token_batch
 from .diffusion import add_noise, target
@@ -32,6 +31,7 @@ from .latents import LatentDataset
 from .lexicon import lexicon
 from .loop import Recipe, Training, forward_flops
 from .mix import Mix
+from .norm import rms
 from .reading import Reader, learn_to_read, reader_for
 from .runs import fit
 from .text import Context

@@ -573,13 +573,15 @@ def _named(**modules: str) -> set[str]:
 INNER = _named(
     # layers and single steps of the networks, called at every step by what has a door
     attention=(
-        "attend group_order per_sample frequencies snap rotary rotate rms SelfAttention visible "
-        "CrossAttention"),
+        "attend group_order per_sample frequencies snap rotary rotate spin plainly Turned turned "
+        "SelfAttention visible CrossAttention"),
     causal=(
         "front_pad edge_pad crop CausalConv ChannelNorm ResBlock run_blocks match_channels "
         "Shortcut"),
     linear="maker prefers_onednn Product multiply product_flops Linear",
-    blocks="SwiGLU modulate distinct fourier Conditioning Pack Block",
+    norm="rms inverse_rms scaled pull Normed quick normed RMSNorm",
+    blocks=("Bend bend SwiGLU modulate add_gated distinct run_length fourier Conditioning Pack "
+            "Block"),
     dit="place clock",
     scaling="PowerLaw",
     vae="Encoder Decoder CausalVAE lookback check_stream StreamingVAE",

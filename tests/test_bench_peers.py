@@ -126,7 +126,8 @@ def check_block(ours, wan):
 
 def test_a_block_is_wans_where_they_agree(theirs, monkeypatch):
     "Wan centres (LayerNorm), has GELU and biases; with those three in place the rest is ours."
-    monkeypatch.setattr(blocks, "rms", lambda x: F.layer_norm(x, x.shape[-1:], eps=1e-6))
+    monkeypatch.setattr(blocks, "normed", lambda x, factor, shift: torch.addcmul(
+        shift, F.layer_norm(x, x.shape[-1:], eps=1e-6), factor))
     wan = wan_block()
     check_block(copied(wan), wan)
     with pytest.raises(AssertionError, match="differs"):

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 
 # %% ../../nbs/34_attention_scope.ipynb #7df8c2a5
-from ..attention import rms, rotate
+from ..attention import rotate
 from ..diffusion import add_noise
 from ..door import door
+from ..norm import rms
 from ..orders import Shape
 from ..patches import Segments, patchify
 from ..sora import Sora
