@@ -205,14 +205,15 @@ def _takes_path(hint: Any) -> bool:
 
 def _inspect(name: str, value: Any, hint: Any, rules: Sequence[Rule], lengths: dict) -> None:
     "Raise if an argument is not what it should be. `name` is how to call it."
-    if not fits(value, hint):
+    if type(value) is not hint and not fits(value, hint):
         what = getattr(hint, "__name__", "") if isinstance(hint, type) else str(hint)
         what = {float: "a number", int: "a whole number"}.get(hint, what)
         raise TypeError(f"{name} must be {what.removeprefix('collections.abc.')}, "
                         f"got {brief(value)}")
     if value is None:
         return
-    if isinstance(value, Real) and hint is not Any and not is_finite(value):
+    if type(value) is not str and hint is not Any and (
+            isinstance(value, Real) and not is_finite(value)):
         raise ValueError(f"{name} must be finite, got {brief(value)}")
     if _takes_path(hint) and isinstance(value, (str, os.PathLike)) and content not in rules:
         rules = (nameable, *rules)

@@ -12,7 +12,7 @@ from sora_nb.arguments import understood
 from sora_nb.checkpoints import load_checkpoint
 from sora_nb.cli import main
 from sora_nb.evaluations import add_evaluate
-from sora_nb.probes import paired
+from sora_nb.probes import fidelity, paired
 from sora_nb.probes.cases import cases
 from sora_nb.probes.fidelity import column, controls, evaluate_fidelity, generated, groups
 from sora_nb.probes.paired import difference, evaluate_paired
@@ -22,6 +22,26 @@ from sora_nb.probes.tally import macro
 N = 24  # enough for an interval
 FEW = 12  # enough to see that a number arrives where it should
 FILMS = {case.prompt: case.video for case in cases(N)}
+
+
+READ: dict = {}
+
+
+def once(read):
+    "A reader that reads each clip once, for the same facts."
+    def reader(video, *facts):
+        key = read, video.frames.tobytes(), str(facts)
+        if key not in READ:
+            READ[key] = read(video, *facts)
+        return READ[key]
+    return reader
+
+
+@pytest.fixture(autouse=True)
+def read_once(monkeypatch):
+    "The same few clips are judged again and again here."
+    for name in ("testify", "headcount"):
+        monkeypatch.setattr(fidelity, name, once(getattr(fidelity, name)))
 
 
 def right(prompts, **shape):

@@ -21,7 +21,7 @@ from ..world.scenes import HUES, Ground, Level, Scene
 
 # %% auto #0
 __all__ = ['CORE', 'OCCUPIED', 'LIKENESS', 'Raster', 'ticks', 'empty_board', 'Board', 'tile_colors', 'distances', 'read_board',
-           'occupants', 'places', 'body_weights', 'form', 'forms', 'last_known', 'GameReading', 'likeness',
+           'occupants', 'places', 'around', 'body_weights', 'form', 'forms', 'last_known', 'GameReading', 'likeness',
            'guess_game', 'read_game']
 
 # %% ../../nbs/09ea_arcade.ipynb #a77832b9
@@ -119,11 +119,17 @@ def places(share: np.ndarray) -> tuple[Cell | None, ...]:
     return tuple(cell and (int(cell[0]), int(cell[1])) for cell in best)
 
 # %% ../../nbs/09ea_arcade.ipynb #4d3d694e
+def around(raster: Raster, cell: Cell) -> tuple[slice, slice]:
+    "The rows and columns of pixels that a figure in a cell can touch."
+    places = raster.v + raster.row, raster.u + raster.col
+    return tuple(slice(*np.searchsorted(x, (k - 0.1, k + 1.1))) for x, k in zip(places, cell))
+
+
 def body_weights(raster: Raster, cell: Cell) -> tuple[np.ndarray, np.ndarray]:
-    "Coverage [H, W] of each pixel by a ball and by a star in the middle of a cell."
-    fine = np.arange(-1, 2) / 3 / raster.cell
-    y = (raster.v + raster.row - cell[0] - 0.5)[:, None, None, None] + fine[:, None]
-    x = (raster.u + raster.col - cell[1] - 0.5)[:, None, None] + fine
+    "Coverage of each pixel `around` a cell by a ball and by a star in the middle of it."
+    fine, (rows, cols) = np.arange(-1, 2) / 3 / raster.cell, around(raster, cell)
+    y = (raster.v + raster.row - cell[0] - 0.5)[rows, None, None, None] + fine[:, None]
+    x = (raster.u + raster.col - cell[1] - 0.5)[cols, None, None] + fine
     ball, star = (BODIES[who](y, x).mean((2, 3)) for who in (PLAYER, ENEMY))
     return ball, star
 
@@ -132,6 +138,7 @@ def form(frame: np.ndarray, ground: np.ndarray, color: np.ndarray, raster: Raste
          ) -> float:
     "How much more a figure in a cell is like a ball (1) than like a star (-1)."
     ball, star = body_weights(raster, cell)
+    frame, ground = (x[around(raster, cell)] for x in (frame, ground))
     way = color - ground
     amount = (((frame / 255 - ground) * way).sum(-1) / (way**2).sum(-1)).clip(0, 1)
     weight = ball - star

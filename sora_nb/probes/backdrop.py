@@ -83,10 +83,10 @@ def checker_score(footage: Footage, free: np.ndarray, light: str, tone: str,
 # %% ../../nbs/09c_backdrop.ipynb #d906d138
 def likeness(a: np.ndarray, b: np.ndarray, rolls: int = 4) -> float:
     "1 for equal samples [n] (up to a common shift), 0 for samples as different as unrelated ones."
-    shift, n = np.median(b - a), len(a)
-    unlike = [np.abs(b - np.roll(a, n * k // (rolls + 1)) - shift).mean()
-              for k in range(1, rolls + 1)]
-    return 1 - float(np.abs(b - a - shift).mean() / (np.mean(unlike) + 1e-3))
+    shift, n, twice = np.median(b - a), len(a), np.concatenate([a, a])
+    same, *unlike = (np.abs(b - twice[k:k + n] - shift).mean()
+                     for k in (n - n * k // (rolls + 1) for k in range(rolls + 1)))
+    return 1 - float(same / (np.mean(unlike) + 1e-3))
 
 # %% ../../nbs/09c_backdrop.ipynb #78bc5115
 PATHS = (Camera(), *(Camera(motion, speed) for motion in (*CAMERA_MOTIONS, *LOOKS)
@@ -104,13 +104,13 @@ def camera_scores(footage: Footage, free: np.ndarray, paths=PATHS,
     start = footage.gray[0, i[keep], j[keep]]
     points = np.pad(xy[:, keep], ((0, 0), (0, 0), (0, 1)))                      # [1, P, 3]
     later = np.unique(np.maximum(np.multiply(MOMENTS, len(free) - 1).round().astype(int), 1))
-    blocked, scores = 1 - free.astype(np.float32), []
-    for path in paths:
-        seen = project(np.repeat(points, len(later), 0), *pose(path, footage.times[later]),
-                       footage.size, footage.scale)
-        value, inside = sample(footage.gray, later[:, None], seen[..., :2])
-        covered, _ = sample(blocked, later[:, None], seen[..., :2])
-        use = inside & (covered < 0.05) & (seen[..., 2] > 0.5)
-        found = [compare(start[u], v[u]) for u, v in zip(use, value) if u.sum() >= 40]
-        scores.append(np.mean(found) if found else 0.0)
-    return np.array(scores)
+    n, m = len(paths), len(later)
+    eyes, turns = zip(*(pose(path, footage.times[later]) for path in paths))
+    seen = project(np.repeat(points, n * m, 0), np.concatenate(eyes), np.concatenate(turns),
+                   footage.size, footage.scale)                                 # [n * m, P, 3]
+    value, inside = sample(footage.gray, np.tile(later, n)[:, None], seen[..., :2])
+    covered, _ = sample(1 - free.astype(np.float32), np.tile(later, n)[:, None], seen[..., :2])
+    use = inside & (covered < 0.05) & (seen[..., 2] > 0.5)
+    enough = use.sum(1) >= 40
+    found = [compare(start[u], v[u]) if e else 0.0 for e, u, v in zip(enough, use, value)]
+    return np.reshape(found, (n, m)).sum(1) / np.maximum(enough.reshape(n, m).sum(1), 1)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 import itertools
 from dataclasses import dataclass
+from functools import cached_property
 import numpy as np
 from .backdrop import LIGHT, TONE, object_color
 from .levels import CELL
@@ -37,12 +38,16 @@ class Sheet:
         x = (np.arange(self.size[k] * SAMPLES) + 0.5) / SAMPLES
         return ((x - self.size[k] / 2) / self.cell + self.shape[k] / 2).astype(np.float32)
 
+    @cached_property
+    def walls(self) -> np.ndarray:
+        "The map, with wall all around it: booleans [rows + 2, columns + 2]."
+        wall = np.array([[symbol == "#" for symbol in row] for row in self.level.rows])
+        return np.pad(wall, 1, constant_values=True)
+
     def solid(self, v, u) -> np.ndarray:
         "Is there wall at (v, u) [...]? Beyond the map it is everywhere."
-        wall = np.array([[symbol == "#" for symbol in row] for row in self.level.rows])
-        wall = np.pad(wall, 1, constant_values=True)
         r, c = (np.clip(np.floor(x).astype(int) + 1, 0, n + 1) for x, n in zip((v, u), self.shape))
-        return wall[r, c]
+        return self.walls[r, c]
 
 # %% ../../nbs/02ae_board.ipynb #58f8bbb2
 TILES, JOINT = (0.30, 0.40), 0.06       # mixtures of the tone's dark and bright
@@ -66,9 +71,9 @@ BEVEL = 0.2                             # width of the sloping rim, in cells
 
 def slope(sheet: Sheet) -> tuple[np.ndarray, np.ndarray]:
     "Of wall points: cells to the nearest floor (at most 1); how much a slope faces the light."
-    v, u = np.broadcast_arrays(sheet.axis(0)[:, None], sheet.axis(1))
+    v, u = sheet.axis(0)[:, None], sheet.axis(1)
     r, c = np.floor(v), np.floor(u)
-    depth, facing = np.ones(v.shape, np.float32), np.zeros(v.shape, np.float32)
+    depth, facing = (value * np.ones((v.size, u.size), np.float32) for value in (1, 0))
     for dr, dc in itertools.product((-1, 0, 1), repeat=2):
         y, x = (r + (dr > 0) - v) * abs(dr), (c + (dc > 0) - u) * abs(dc)
         far = np.hypot(y, x)

@@ -101,10 +101,11 @@ def tier(height: int, width: int) -> int:
 def rotation(eye: np.ndarray, target: np.ndarray) -> np.ndarray:
     "Look-at matrices [T, 3, 3] whose rows are the camera's right, up and forward axes."
     forward = target - eye
-    forward = forward / np.linalg.norm(forward, axis=-1, keepdims=True)
-    right = np.cross(forward, (0.0, 0.0, 1.0))
-    right /= np.linalg.norm(right, axis=-1, keepdims=True)
-    return np.stack([right, np.cross(right, forward), forward], 1)
+    x, y, z = (forward / np.linalg.norm(forward, axis=-1, keepdims=True)).T
+    flat = np.sqrt(x * x + y * y)
+    u, v = y / flat, -x / flat                      # right = forward x (0, 0, 1), of length 1
+    right, up = (u, v, 0 * u), (v * z, -u * z, u * y - v * x)
+    return np.stack([*right, *up, x, y, z], 1).reshape(-1, 3, 3)
 
 
 def project(points, eye, rot, size=(64, 64), pixels_per_unit=32.0) -> np.ndarray:
