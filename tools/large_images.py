@@ -2,7 +2,7 @@
 
 Each is made once: the ends of an `interval` are the number itself, and `n` says 1.
 
-    tools/large_images.py [SIDE ...]    256 512 1024 2048, each in a process of its own
+    tools/large_images.py [SIDE[:STEPS] ...]    each in a process of its own; as many steps as usual
 """
 import json
 import resource
@@ -13,11 +13,11 @@ import time
 from sora_nb.probes.results import machine, make_result, results_folder, write_result
 from sora_nb.sora import Sora
 
-SIDES = (256, 512, 1024, 2048)
+SIDES = ("256", "512", "1024", "2048:4")  # a quarter of the usual steps: minutes, not an hour
 PROMPT = "a large red ball and a large blue cube on tan ground at sunset"
 
 
-def measure(side: int) -> None:
+def measure(side: int, steps: int | None = None) -> None:
     "One picture: prints its seconds, of them the decoder's, and the memory before and at the peak."
     sora = Sora.from_pretrained()
     sora.max_tokens = 10**6
@@ -31,11 +31,11 @@ def measure(side: int) -> None:
         return video
     sora.decode = timed
     start = time.perf_counter()
-    picture = sora.image(PROMPT, height=side, width=side)
+    picture = sora.image(PROMPT, height=side, width=side, **(dict(steps=steps) if steps else {}))
     seconds = time.perf_counter() - start
     picture.save(results_folder() / f"image-{side}.webp")
     print(json.dumps(dict(seconds=seconds, decoding=decoding[0], gib=_peak(), idle_gib=before,
-                          sha256=sora.card["sha256"])))
+                          steps=steps or sora.use["steps"], sha256=sora.card["sha256"])))
 
 
 def _peak() -> float:
@@ -45,11 +45,12 @@ def _peak() -> float:
 def main() -> None:
     begin = time.perf_counter()
     if sys.argv[1:2] == ["--one"]:
-        return measure(int(sys.argv[2]))
+        return measure(*map(int, sys.argv[2].split(":")))
     rows = {}
-    for side in map(int, sys.argv[1:] or SIDES):
-        told = subprocess.run([sys.executable, __file__, "--one", str(side)], check=True,
+    for asked in sys.argv[1:] or SIDES:
+        told = subprocess.run([sys.executable, __file__, "--one", asked], check=True,
                               capture_output=True, text=True).stdout
+        side = int(asked.split(":")[0])
         rows[side] = json.loads(told.splitlines()[-1])
         print(side, rows[side], flush=True)
     sha = {row.pop("sha256") for row in rows.values()}
