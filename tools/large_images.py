@@ -49,7 +49,7 @@ def main() -> None:
     rows = {}
     for asked in sys.argv[1:] or SIDES:
         told = subprocess.run([sys.executable, __file__, "--one", asked], check=True,
-                              capture_output=True, text=True).stdout
+                              stdout=subprocess.PIPE, text=True).stdout
         side = int(asked.split(":")[0])
         rows[side] = json.loads(told.splitlines()[-1])
         print(side, rows[side], flush=True)
