@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+from sora_nb.orders import sampler_settings
 from sora_nb.probes.results import machine, make_result, results_folder, write_result
 from sora_nb.sora import Sora
 
@@ -35,7 +36,7 @@ def measure(side: int, steps: int | None = None) -> None:
     seconds = time.perf_counter() - start
     picture.save(results_folder() / f"image-{side}.webp")
     print(json.dumps(dict(seconds=seconds, decoding=decoding[0], gib=_peak(), idle_gib=before,
-                          steps=steps or sora.use["steps"], sha256=sora.card["sha256"])))
+                          steps=sampler_settings(steps, None, sora.use)["steps"], sha256=sora.card["sha256"])))
 
 
 def _peak() -> float:
