@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['MOST_STEPS', 'SOLVERS', 'LAYOUT', 'Model', 'PACKED', 'CELLS', 'schedule', 'advance', 'stack_contexts', 'Flow',
-           'start', 'Step', 'trajectory', 'sample']
+           'start', 'Step', 'trajectory', 'sample', 'ahead']
 
 # %% ../nbs/09_sampling.ipynb #d75a229f
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -196,3 +197,20 @@ def sample(*args, **kwargs) -> Tensor:
     for step in trajectory(*args, **kwargs):
         pass
     return step.tokens
+
+# %% ../nbs/09_sampling.ipynb #6f5d3afa
+def ahead(items: Iterator) -> Iterator:
+    """The same items, but each is made in a second thread while the one before it is in use.
+
+    Both threads have half of torch's threads. To leave early waits for the item in the making."""
+    threads = torch.get_num_threads()
+    half = max(1, threads // 2)
+    with ThreadPoolExecutor(1, "ahead", torch.set_num_threads, (half,)) as other:
+        made = other.submit(next, items, None)
+        try:
+            torch.set_num_threads(half)
+            while (item := made.result()) is not None:
+                made = other.submit(next, items, None)
+                yield item
+        finally:
+            torch.set_num_threads(threads)

@@ -19,7 +19,7 @@ from . import editing, enlarging, extending, looping, rewriting
 from .denoiser import Denoiser
 from .orders import TOKENS, Order, batches, orders, sampler_settings
 from .patches import patchify
-from .sampling import Step
+from .sampling import Step, ahead
 from .video import Video
 
 # %% ../nbs/20_sora.ipynb #34e3ed66
@@ -104,13 +104,14 @@ class Sora(Denoiser):
                    shown: int | None = None, **settings) -> Iterator[Video]:
         """What the model believes it will see, after every step; the last one is the result.
 
-        shown: of the others only so many frames, which are decoded sooner (None: all). Settings as
-        in `generate`."""
+        The next step is taken while this one is decoded and used (see `sampling.ahead`). shown: of
+        all but the last only so many frames, which are decoded sooner (None: all). Settings as in
+        `generate`."""
         (order,) = orders([prompt], most=self.max_tokens, **settings)
         asked = sampler_settings(steps, guidance_scale, self.use, solver)
         frames = order.shape.frames if shown is None else min(shown, order.shape.frames)
         part = replace(order, shape=replace(order.shape, frames=frames))
-        steps_taken = self._steps([order], **asked)
+        steps_taken = ahead(self._steps([order], **asked))
         self._warn([prompt])
         return (self._video(step.x0, part if step.t else order) for step in steps_taken)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .causal import ResBlock, Shortcut, crop, edge_pad, front_pad, run_blocks
+from .causal import FrameConv, ResBlock, Shortcut, crop, edge_pad, front_pad, run_blocks
 from .checkpoints import config_of, load_checkpoint, load_weights, save_checkpoint
 from .door import between, brief, check_fields, door, finite, numbers, shape
 from .measures import fold, haar, unfold, unhaar
@@ -91,7 +91,7 @@ class Decoder(nn.Module):
         self.coarse = nn.ModuleList(ResBlock(coarse, config.taps[1]) for _ in range(b))
         self.up = Shortcut(coarse, 8 * fine)
         self.fine = nn.ModuleList(ResBlock(fine, config.taps[0]) for _ in range(a))
-        self.head = nn.Conv3d(fine, 96, (1, 3, 3), padding=(0, 1, 1))
+        self.head = FrameConv(fine, 96)
 
     def forward(self, z: Tensor, cache: tuple | None = None) -> tuple[Tensor, tuple]:
         coarse, fine = cache or (None, None)

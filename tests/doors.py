@@ -576,7 +576,7 @@ INNER = _named(
         "attend group_order per_sample frequencies snap rotary rotate spin plainly Turned turned "
         "SelfAttention visible CrossAttention"),
     causal=(
-        "front_pad edge_pad crop CausalConv ChannelNorm ResBlock run_blocks match_channels "
+        "front_pad edge_pad crop CausalConv ChannelNorm FrameConv ResBlock run_blocks match_channels "
         "Shortcut"),
     linear="maker prefers_onednn Product multiply product_flops Linear",
     norm="rms inverse_rms scaled pull Normed quick normed RMSNorm",
@@ -585,7 +585,7 @@ INNER = _named(
     dit="place clock",
     scaling="PowerLaw",
     vae="Encoder Decoder CausalVAE lookback check_stream StreamingVAE",
-    sampling="advance stack_contexts Flow start Step",
+    sampling="advance ahead stack_contexts Flow start Step",
     canvas="Item draw",
     painting="heard check_tokens",
     editing="shape_of finish outpaint",

@@ -19,7 +19,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(
 KEPT = ("torch", "numpy", "pillow", "matplotlib", "ipywidgets")
 LACKED = ("lightning", "av", "jupyterlab", "sora_nb")
 WIDGET, MODEL = "31_patch_inspector", "00_play"
-OTHERS = ("32_noise_explorer", "33_vae_scope", "34_attention_scope", "35_live_sampler", "36_depth_probe")
+OTHERS = ("32_noise_explorer", "33_vae_scope", "34_attention_scope", "35_live_sampler", "36_depth_probe",
+          "37_canvas_painter")
 
 
 def lesson(forks, name):

@@ -2,6 +2,9 @@
 
 Most are exact: for Gaussian data the flow and its solution are known in closed form.
 """
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -342,3 +345,76 @@ def test_no_gradients_are_kept(dit):
     words = Context(torch.ones(1, 1, 12), torch.ones(1, 1, dtype=torch.bool))
     out = sample(dit, noise, coords, Segments([12]), words, steps=1, guidance_scale=1)
     assert out.shape == (12, 8) and not out.requires_grad
+
+
+# --- a step ahead -----------------------------------------------------------------------------------
+def counted(n, made, fails=None):
+    "Numbers below n; `made` holds the names of the threads that made them."
+    for k in range(n):
+        if k == fails:
+            raise ValueError(f"no item {k}")
+        made.append(threading.current_thread().name)
+        yield k
+
+
+def check_ahead(ahead):
+    """All items, in order, made in another thread; errors arrive; leaving early restores torch's threads."""
+    made, here, threads = [], threading.current_thread().name, torch.get_num_threads()
+    assert list(ahead(counted(5, made))) == [0, 1, 2, 3, 4]
+    assert len(made) == 5 and here not in made
+    with pytest.raises(ValueError, match="no item 2"):
+        list(ahead(counted(5, [], fails=2)))
+    made = []
+    early = ahead(counted(5, made))
+    assert next(early) == 0 and next(early) == 1
+    early.close()
+    assert len(made) in (2, 3), "at most one in vain"
+    assert torch.get_num_threads() == threads
+    begun, used = threading.Event(), []
+
+    def waits():
+        yield 0
+        begun.set()
+        yield 1
+
+    for item in ahead(waits()):
+        used.append(begun.wait(2))
+    assert used == [True, True], "the next one is begun while this one is in use"
+
+
+def all_at_once(items):
+    with ThreadPoolExecutor(1) as pool:
+        yield from pool.submit(list, items).result()
+
+
+def hides_errors(items):
+    try:
+        yield from sampling.ahead(items)
+    except ValueError:
+        return
+
+
+def one_after_the_other(items):
+    with ThreadPoolExecutor(1) as pool:
+        while (item := pool.submit(next, items, None).result()) is not None:
+            yield item
+
+
+def stops_at_the_first(items):
+    yield next(sampling.ahead(items))
+
+
+def keeps_threads(items):
+    torch.set_num_threads(torch.get_num_threads() + 1)
+    yield from sampling.ahead(items)
+
+
+def test_ahead():
+    check_ahead(sampling.ahead)
+    threads = torch.get_num_threads()
+    for broken in (iter, all_at_once, hides_errors, one_after_the_other, stops_at_the_first, keeps_threads):
+        try:
+            with pytest.raises((AssertionError, AttributeError, pytest.fail.Exception)):
+                check_ahead(broken)
+        finally:
+            torch.set_num_threads(threads)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sora_nb.causal import CausalConv, ChannelNorm, edge_pad, front_pad
+from sora_nb.causal import CausalConv, ChannelNorm, FrameConv, edge_pad, front_pad
 from sora_nb.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from sora_nb.losses import LossWeights, kl_divergence, scale_loss, vae_loss
 from sora_nb.measures import (fold, haar, haar_loss, motion_kept, object_psnr, psnr, ssim, unfold,
@@ -256,6 +256,41 @@ def test_stream_lengths():
     _, cache = vae.encode_stream(pixels(1, 3, 5, 8, 8))
     with pytest.raises(ValueError, match="stream"):
         vae.encode_stream(pixels(1, 3, 5, 8, 8), cache)
+
+
+@torch.no_grad()
+def check_frame_conv(make_conv):
+    """What a convolution with a kernel of 1x3x3 says, in double precision, in either memory layout, with its derivative."""
+    conv = make_conv(4, 6).double()
+    for layout in (torch.contiguous_format, torch.channels_last_3d):
+        x = pixels(2, 4, 5, 7, 9).double().contiguous(memory_format=layout)
+        want = F.conv3d(x, conv.weight, conv.bias, padding=(0, 1, 1))
+        got = conv(x)
+        assert got.shape == want.shape and (got - want).abs().max() < 1e-12
+    assert got.is_contiguous(memory_format=torch.channels_last_3d), "the fast layout is kept"
+    with torch.enable_grad():
+        assert torch.autograd.gradcheck(conv, pixels(1, 4, 2, 3, 3).double().requires_grad_())
+
+
+def test_frame_conv():
+    check_frame_conv(FrameConv)
+
+    class Unpadded(FrameConv):
+        def forward(self, x):
+            return F.pad(super().forward(x)[..., 1:-1, 1:-1], (1, 1, 1, 1))
+
+    class Swapped(FrameConv):  # frames of one clip end up in another
+        def forward(self, x):
+            y = F.conv2d(x.transpose(1, 2).flatten(0, 1), self.weight[:, :, 0], self.bias, padding=1)
+            return y.unflatten(0, (-1, x.shape[0])).permute(1, 2, 0, 3, 4)
+
+    class Biasless(FrameConv):
+        def forward(self, x):
+            return super().forward(x) - self.bias.view(-1, 1, 1, 1)
+
+    for broken in (Unpadded, Swapped, Biasless):
+        with pytest.raises(AssertionError):
+            check_frame_conv(broken)
 
 
 @torch.inference_mode()

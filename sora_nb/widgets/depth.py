@@ -87,7 +87,7 @@ class DepthProbe(Controller):
     def controls(self) -> tuple[Slider | Choice, ...]:
         return (Choice("clip", "clip", tuple(self.scenes)),
                 Choice("damage", "damage", ("none", *BREAKS)),
-                Slider("strength", "strength of the damage", 0, 4, 0.5),
+                Slider("strength", "strength", 0, 4, 0.5),
                 Slider("frame", "frame", 0, self.scenes[self.values["clip"]].frames - 1))
 
     def measured(self) -> tuple:

@@ -147,7 +147,7 @@ def quick_png(view: View) -> bytes:
     first, *others = (Image.fromarray(frame) for frame in view.frames)
     playing = dict(save_all=True, append_images=others, duration=round(1000 / view.fps), loop=0)
     buffer = BytesIO()
-    first.save(buffer, "PNG", compress_level=1, **(playing if others else {}))
+    first.save(buffer, "PNG", compress_level=1, compress_type=3, **(playing if others else {}))
     return buffer.getvalue()
 
 
@@ -211,7 +211,8 @@ class Panel:
                 return w.Image(format="png")
             picture.observe(self._pointed, "at")
             return picture
-        return w.Image(format="png", layout=w.Layout(max_width="100%", object_fit="contain"))
+        look = dict(max_width="100%", object_fit="contain", align_self="flex-start")
+        return w.Image(format="png", layout=w.Layout(**look))
 
     def _pointed(self, change: Any) -> None:
         right, down, pressed = change.new

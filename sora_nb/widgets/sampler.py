@@ -20,16 +20,16 @@ from ..door import between, door
 from ..sora import Sora
 from ..video import Video
 from .base import Choice, Controller, Slider, View, Words
-from .drawing import below, beside, framed, magnified, sheet, titled
+from .drawing import beside, framed, sheet, titled
 
 # %% ../../nbs/35_live_sampler.ipynb #2b84271e
 SIZES = {"64 x 64": (64, 64), "80 x 48": (80, 48), "48 x 80": (48, 80)}
-COLUMNS, SMALL = 8, 68
-SHOWN = 9                               # frames of a belief: the last one is seen, at one second
+COLUMNS, SMALL = 4, 68
+SHOWN = 5                               # frames of a belief: the last one is seen, at 0.5 s
 
 
 def thumbnails(steps: Sequence[Video], chosen: int, rows: int) -> np.ndarray:
-    "The frame at one second of every step in rows of 8; the chosen one is framed."
+    "The frame at half a second of every step in rows of 4; the chosen one is framed."
     out = sheet(rows * SMALL, COLUMNS * SMALL)
     for k, video in enumerate(steps):
         skip = -(-max(video.height, video.width) // 64)
@@ -42,18 +42,15 @@ def thumbnails(steps: Sequence[Video], chosen: int, rows: int) -> np.ndarray:
 
 
 def sampling_sheet(steps: Sequence[Video], chosen: int, total: int, play: bool) -> np.ndarray:
-    "The chosen step, large (`play`: all its frames, else the one at 1 s) beside all steps, small."
-    video, title = steps[chosen], f"step {chosen + 1} of {total}"
-    small = titled("what it believed after each step", thumbnails(
-        steps, chosen, -(-total // COLUMNS)))
-    times = 256 // max(video.height, video.width)
+    "The chosen step, large (`play`: all frames, else the one at 0.5 s) beside all steps, small."
+    video, times = steps[chosen], 256 // max(steps[chosen].height, steps[chosen].width)
     frames = video.frames if play else video.frames[:SHOWN][-1:]
-    paper, out = sheet(256, 256), []
-    for frame in frames:
-        large = magnified(frame, times)
-        paper[:large.shape[0], :large.shape[1]] = large
-        out.append(beside(titled(title, paper), small, gap=14))
-    return np.stack(out)
+    small = titled("after each step", thumbnails(steps, chosen, -(-total // COLUMNS)))
+    page = beside(titled(f"step {chosen + 1} of {total}", sheet(256, 256)), small, gap=14)
+    out = page[None].repeat(len(frames), 0)
+    top, height, width = 20, video.height * times, video.width * times  # below its title
+    out[:, top:top + height, :width] = frames.repeat(times, 1).repeat(times, 2)
+    return out
 
 # %% ../../nbs/35_live_sampler.ipynb #9d94b2d4
 class LiveSampler(Controller):
@@ -69,7 +66,7 @@ class LiveSampler(Controller):
         self.sora = sora or Sora.from_pretrained()
         self.steps: list[Video] = []
         self.answered: tuple | None = None
-        self.rate = 0.0
+        self.rate, self.read = 0.0, ""
         super().__init__(prompt=prompt, seed=seed, steps=steps, guidance=guidance, size="64 x 64",
                          look=steps - 1)
 
@@ -93,6 +90,7 @@ class LiveSampler(Controller):
         "Sample; a view after every step. Whoever leaves it half-way has no answer."
         prompt, seed, steps, guidance, size = question
         self.answered, self.steps, begin = None, [], time.perf_counter()
+        self.read = self.sora.understand(prompt).text or "(anything)"
         height, width = SIZES[size]
         for video in self.sora.trajectory(prompt, seed=seed, steps=steps, guidance_scale=guidance,
                                           height=height, width=width, shown=SHOWN):
@@ -103,9 +101,9 @@ class LiveSampler(Controller):
 
     def page(self, step: int, play: bool) -> View:
         "The sheet of one step, and what the model made of the words."
-        v, read = self.values, self.sora.understand(self.values["prompt"])
+        v = self.values
         frames = sampling_sheet(self.steps, min(step, len(self.steps) - 1), v["steps"], play)
-        told = f"typed: {v['prompt']}", f"read as: {read.text or '(anything)'}"
+        told = f"typed: {v['prompt']}", f"read as: {self.read}"
         rate = (f"{self.rate:.1f} previews a second",) if play else ()
         return View(frames, f"What the model believes after step {step + 1} of {v['steps']} for "
                     f"\"{v['prompt']}\" with seed {v['seed']}, guidance {v['guidance']:g}, "
