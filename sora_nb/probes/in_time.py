@@ -4,6 +4,7 @@
 
 # %% ../../nbs/14h_in_time.ipynb #d2919239
 from __future__ import annotations
+import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -101,10 +102,14 @@ WHEN = (0, 10, 20, 30, 40, 50, 58)      # seconds at which windows of two second
 
 
 def try_minute(model: Sora, n: int, seed: int, seconds: float = 58.0, steps: int = 8) -> Scores:
-    "The drift over a minute: facts in windows of two seconds."
+    "The drift over a minute, facts in windows of two seconds; and the seconds it takes to make."
     items = cases(n, seed=seed)
     clips, facts = prompted(model, items, seed), [c.facts for c in items]
-    made = [extending.extend(model, v, seconds, seed=i, steps=steps) for i, v in enumerate(clips)]
+    made, took = [], []
+    for i, v in enumerate(clips):
+        start = time.perf_counter()
+        made.append(extending.extend(model, v, seconds, seed=i, steps=steps))
+        took.append(time.perf_counter() - start)
     when = [t for t in WHEN if 8 * t + 17 <= len(made[0])]
     windows = {f"{t} s": [v[8 * t:8 * t + 17] for v in made] for t in when}
     real = {f"{t} s": [_later(c, t) for c in items] for t in when}
@@ -117,7 +122,8 @@ def try_minute(model: Sora, n: int, seed: int, seconds: float = 58.0, steps: int
     return dict(kept_at_the_end={name: [share_kept(a, b, f) for a, b, f in zip(old, new, facts)]
                                  for name, (new, old) in ends.items()},
         kept=kept, facts=judged(windows, share_true, facts),
-        facts_of_real_scenes=judged(real, share_true, facts), motion=judged(windows, motion))
+        facts_of_real_scenes=judged(real, share_true, facts), motion=judged(windows, motion),
+        seconds=dict(ours=took))
 
 
 def _later(case: Case, seconds: int) -> Video:
