@@ -1,4 +1,4 @@
-"""How large can a picture be, in time and memory? data/results/images-large.json, and the pictures.
+"""How large can a picture be, in time and memory? data/results/images-large.json, and .webp: the pictures.
 
 Each is made once: the ends of an `interval` are the number itself, and `n` says 1.
 
@@ -9,7 +9,13 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
+from sora_nb.checkpoints import cache_dir
 from sora_nb.orders import sampler_settings
 from sora_nb.probes.results import machine, make_result, results_folder, write_result
 from sora_nb.sora import Sora
@@ -34,9 +40,27 @@ def measure(side: int, steps: int | None = None) -> None:
     start = time.perf_counter()
     picture = sora.image(PROMPT, height=side, width=side, **(dict(steps=steps) if steps else {}))
     seconds = time.perf_counter() - start
-    picture.save(results_folder() / f"image-{side}.webp")
+    picture.save(_file(side))
     print(json.dumps(dict(seconds=seconds, decoding=decoding[0], gib=_peak(), idle_gib=before,
-                          steps=sampler_settings(steps, None, sora.use)["steps"], sha256=sora.card["sha256"])))
+                          steps=sampler_settings(steps, None, sora.use)["steps"],
+                          sha256=sora.card["sha256"])))
+
+
+def _file(side: int) -> Path:
+    path = cache_dir() / "pictures" / f"{side}.webp"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def sheet(sides: Sequence[int], cell: int = 192) -> None:
+    "Saves all pictures small, and below each its middle pixel by pixel, in one file."
+    whole, middles = [], []
+    for side in sides:
+        picture = Image.open(_file(side)).convert("RGB")
+        whole.append(picture.resize((cell, cell), Image.Resampling.LANCZOS))
+        middles.append(picture.crop([(side + d) // 2 for d in (-cell, -cell, cell, cell)]))
+    out = np.vstack([np.hstack(row) for row in (whole, middles)])
+    Image.fromarray(out).save(results_folder() / "images-large.webp", quality=80)
 
 
 def _peak() -> float:
@@ -62,6 +86,7 @@ def main() -> None:
         {f"{side}": [row["seconds"]] * 2 for side, row in rows.items()}, n=1, seeds=[0],
         command=" ".join(["tools/large_images.py", *sys.argv[1:]]), checkpoint=sha.pop(),
         wall_s=time.perf_counter() - begin, prompt=PROMPT, sides=rows, machine=machine())
+    sheet(list(rows))
     print(write_result("images-large", record))
 
 
