@@ -718,7 +718,7 @@ INNER = _named(
     # parts of the readers: `read` calls them with a Video, which has been checked
     probes__arcade=(
         "Raster ticks empty_board Board tile_colors distances read_board occupants places "
-        "body_weights form forms last_known GameReading likeness guess_game"),
+        "around body_weights form forms last_known GameReading likeness guess_game"),
     probes__backdrop="Palette palette light_and_tone checker_score likeness camera_scores",
     probes__points=(
         "solve Sight whole_frames stand pixel_of sight hides sights pan_residual shake"),
