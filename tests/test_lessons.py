@@ -58,6 +58,7 @@ def run(path: Path, site: Path, folder: Path, seconds: float = BUDGET, cold: boo
     env.pop("SORA_NB_CHECKPOINTS", None)
     client = NotebookClient(nb, timeout=int(4 * seconds), kernel_name="python3",
                             kernel_manager_class=AsyncKernelManager if cold else WarmManager,
+                            shutdown_kernel="graceful" if cold else "immediate",  # 3 s a lesson
                             resources=dict(metadata=dict(path=str(folder))))
     cold or warm.start()  # is not the lesson's to pay
     start = time.monotonic()
