@@ -84,9 +84,7 @@ def normed(x: Tensor, factor: Tensor | None = None, shift: Tensor | None = None)
         if factor is None:
             return out
         return out * factor if shift is None else torch.addcmul(shift, out, factor)
-    if torch.is_grad_enabled():
-        return Normed.apply(x, factor, shift)
-    return scaled(x, inverse_rms(x), factor, shift)
+    return Normed.apply(x, factor, shift)
 
 # %% ../nbs/06d_norm.ipynb #b77eae8a
 class RMSNorm(nn.RMSNorm):

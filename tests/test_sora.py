@@ -249,7 +249,9 @@ def test_trajectory(sora):
     assert difference(previews[0], previews[-1]) > 3
     parts = list(sora.trajectory("a red ball", frames=5, seed=2, steps=3, shown=1))
     assert [len(v) for v in parts] == [1, 1, 5]
-    assert max(difference(part, whole[:len(part)]) for part, whole in zip(parts, previews)) <= 1
+    for part, whole in zip(parts, previews):  # what rounds otherwise in another batch of frames: few, by one
+        same = part.frames == whole.frames[:len(part)]
+        assert difference(part, whole[:len(part)]) <= 1 and same.mean() > 0.99
     with pytest.raises(ValueError, match="got 0"):
         sora.trajectory("a red ball", shown=0)
 

@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 from widget_latency import summary  # noqa: E402
 from sora_nb.causal import FrameConv  # noqa: E402
+from sora_nb.patches import unpatchify  # noqa: E402
 from sora_nb.probes.results import machine, make_result, write_result  # noqa: E402
 from sora_nb.video import Video  # noqa: E402
 from sora_nb.widgets.panel import quick_png  # noqa: E402
@@ -88,8 +89,6 @@ def changed(sampler: LiveSampler, linear: Linear, *, batch: bool = True, ahead: 
 
 def flat(sora, linear: Linear, tokens: Tensor, shape) -> Video:
     """The belief of which only the last frame is seen, by the linear decoder."""
-    from sora_nb.patches import unpatchify
-
     return Video.from_tensor(linear(unpatchify(tokens, shape.grid))[:, None].expand(-1, shape.frames, -1, -1), shape.fps)
 
 

@@ -85,7 +85,7 @@ def likeness(a: np.ndarray, b: np.ndarray, rolls: int = 4) -> float:
     "1 for equal samples [n] (up to a common shift), 0 for samples as different as unrelated ones."
     shift, n, twice = np.median(b - a), len(a), np.concatenate([a, a])
     same, *unlike = (np.abs(b - twice[k:k + n] - shift).mean()
-                     for k in (n - n * k // (rolls + 1) for k in range(rolls + 1)))
+                     for k in n - n * np.arange(rolls + 1) // (rolls + 1))
     return 1 - float(same / (np.mean(unlike) + 1e-3))
 
 # %% ../../nbs/09c_backdrop.ipynb #78bc5115

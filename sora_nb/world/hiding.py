@@ -117,7 +117,7 @@ def _hide(rng, view, seconds, split, ending):
     middle = wall.position[0] * view.depth(y, body.half) / view.depth(wall.position[1], body.half)
     far = between(rng, 0.8, 2.0)
     if not stands_clear(view, wall, body, middle - way * far, y):
-        return None                     # most attempts end here, before there is a motion
+        return None                     # half of all attempts end here, without a motion
     motion = journey(ending, way, speed, far, seconds)
     xs = middle - way * far + motion.offset(np.linspace(0, seconds, round(seconds * FPS) + 1))[:, 0]
     small = 2 * body.half * FOCAL * min(view.scale, 32) < MIN_PIXELS * view.depth(y, body.half)
